@@ -1,0 +1,1 @@
+"""What every room stands on: errors, the one base of all checked data, contracts, names, readings, statistics."""

@@ -1,0 +1,184 @@
+"""The contracts of the rooms. Nobody has to inherit from anything here: a class that has the members will do.
+
+Options of a method, task or runtime are the fields of a pydantic model (`compressbench.core.spec.Spec`), so that a recipe
+can be checked before anything heavy is imported: keep torch out of the top of your module and import it where you use it.
+`Any` stands for torch modules and tensors, which this floor must not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from compressbench.core.progress import Progress
+from compressbench.core.reading import Kind, Reading
+from compressbench.core.spec import Spec
+
+Batch = Mapping[str, Any]
+"""Model inputs by name, e.g. input_ids (batch x length, int64) and attention_mask (the same shape)."""
+
+HandleT = TypeVar("HandleT")
+HandleT_contra = TypeVar("HandleT_contra", contravariant=True)
+
+
+class Facts(Spec):
+    """What a scheduler must know of a method; compatibility is derived from it.
+
+    `accepts` are the weight formats it can start from: float32, bfloat16, float16, or packed ones such as int8.
+    `requires` are the distributions (PyPI names) it needs beyond the core.
+    """
+
+    accepts: frozenset[str] = frozenset({"float32", "bfloat16", "float16"})
+    needs_training_data: bool = False
+    needs_teacher: bool = False
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    requires: tuple[str, ...] = ()
+    paper: str = ""
+
+
+class Method(Protocol[HandleT]):
+    """One step of compression: an immutable value whose fields are its options."""
+
+    facts: ClassVar[Facts]
+
+    def weights_after(self, weights: str) -> str:
+        """The weight format that this step leaves, given the one it finds."""
+        ...
+
+    def check_model(self, config: Mapping[str, Any]) -> None:
+        """Raise UnsupportedError if a model with this configuration (the fields of its config.json) can't be handled.
+
+        Called when a recipe is planned, if the configuration can be read without a network, and again before `apply`.
+        """
+        ...
+
+    def apply(self, handle: HandleT) -> HandleT:
+        """A new handle with the step done. The model in `handle` belongs to the step, which may change it in place.
+
+        Raises UnsupportedError if the model or device can't be handled.
+        """
+        ...
+
+
+class Session(Protocol):
+    """A model in the runtime it will be deployed on."""
+
+    device: str
+
+    def __call__(self, batch: Batch) -> Any:
+        """Logits for `batch`, still on the device: (batch x labels) or (batch x length x vocabulary)."""
+        ...
+
+    def generate(self, batch: Batch, num_tokens: int) -> Any:
+        """Greedy continuation by exactly `num_tokens` tokens: token ids (batch x (length + num_tokens))."""
+        ...
+
+    def synchronize(self) -> None:
+        """Return when everything that was asked of the device is done."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Runtime(Protocol[HandleT_contra]):
+    """Turns a handle into a session."""
+
+    requires: ClassVar[tuple[str, ...]]
+
+    def prepare(self, handle: HandleT_contra, device: str) -> Session: ...
+
+
+class SampleRow(Spec):
+    """One evaluated item. The task says what `score` is; `weight` is how much the item counts in the metric."""
+
+    id: str
+    prediction: str
+    target: str
+    score: float
+    weight: float = 1.0
+
+
+class Task(Protocol):
+    """A versioned question with one headline metric."""
+
+    version: ClassVar[int]
+    metric: ClassVar[str]
+    direction: ClassVar[Literal["higher", "lower"]]
+    head: ClassVar[str]
+
+    @property
+    def protocol_id(self) -> str:
+        """Everything that changes the number but is not the data: windows, strides, lengths, templates."""
+        ...
+
+    def load(self) -> Any:
+        """The evaluation samples (compressbench.data.samples.Samples)."""
+        ...
+
+    def check_model(self, handle: Any, samples: Any) -> None:
+        """Raise ModelError if the model can't answer this question: wrong head, wrong number of labels."""
+        ...
+
+    def evaluate(self, session: Session, handle: Any, samples: Any, progress: Progress) -> list[SampleRow]: ...
+
+    def summarize(self, score_sum: float, weight_sum: float) -> float:
+        """The metric from the sums of score x weight and of weight over all samples."""
+        ...
+
+    def training_batches(self, handle: Any, batch_size: int, max_samples: int | None, seed: int) -> Sequence[Batch]:
+        """Model inputs (with `labels`) from the training split, in an order that `seed` decides; never evaluation data."""
+        ...
+
+    def workload_batches(self, handle: Any, samples: Any, batch_size: int, sequence_length: int) -> list[Batch]:
+        """At least 64 distinct inputs where the data has them, each exactly batch_size x sequence_length."""
+        ...
+
+
+class Provenance(Spec):
+    """How an instrument gets its numbers."""
+
+    kind: Kind
+    source: str
+    boundary: str = ""
+    relative_uncertainty: float | None = None
+    uncertainty_reason: str = ""
+
+
+class Instrument(Protocol):
+    """An open meter around windows of work. The loop decides the order and synchronises the device."""
+
+    provenance: Provenance
+    min_window_s: float
+
+    def start(self) -> None: ...
+
+    def stop(self) -> dict[str, float]:
+        """Raw, additive values of the window by name with a unit suffix, e.g. {"energy_j": 1.2}.
+
+        Raises MeterError when the window can't be trusted; a value is never guessed and never zero for "unknown".
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Meter(Protocol):
+    """Opens an instrument that is read around every call (`scope = "call"`) or every block of calls (`"block"`)."""
+
+    scope: ClassVar[str]
+
+    def open(self, device: str) -> Instrument:
+        """Raises MeterError with the reason if this machine has no such instrument."""
+        ...
+
+
+class Probe(Protocol[HandleT_contra]):
+    """Reads what belongs to a model rather than to a window of time (`scope = "model"`): size, memory."""
+
+    scope: ClassVar[str]
+
+    def read(self, handle: HandleT_contra, session: Session, batch: Batch) -> list[Reading]: ...
+
+
+Clock = Callable[[], int]
+"""Monotonic nanoseconds, e.g. time.perf_counter_ns."""

@@ -1,0 +1,51 @@
+"""Units: in names (`latency_p50_s`, `disk_bytes`), and as people read them (`4.21 ms`, `22.7 MB`)."""
+
+from __future__ import annotations
+
+import math
+
+JOULES_PER_KWH = 3.6e6
+_BY_SUFFIX = {"_j_per_inference": "J/inference", "_per_s": "1/s", "_seconds": "s", "_bytes": "B", "_bits": "bit"}
+_BY_LETTER = {"s": "s", "j": "J", "w": "W"}
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def unit_of(name: str) -> str:
+    """The unit that a name carries in its suffix; "" for a pure number.
+
+    >>> unit_of("latency_p50_s"), unit_of("energy_j_per_inference"), unit_of("accuracy")
+    ('s', 'J/inference', '')
+    """
+    for suffix, unit in _BY_SUFFIX.items():
+        if name.endswith(suffix):
+            return unit
+    _, separator, letter = name.rpartition("_")
+    return _BY_LETTER.get(letter, "") if separator else ""
+
+
+def humanize(value: float, unit: str) -> str:
+    """`value` in `unit` with three significant digits and a decimal prefix.
+
+    >>> humanize(0.00421, "s"), humanize(22_713_216, "B"), humanize(0.0, "J")
+    ('4.21 ms', '22.7 MB', '0 J')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}".strip()
+    base = unit.partition("/")[0]
+    # a value that would round up to 1000 belongs to the next prefix
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
+    if unit == "1/s" or not base:
+        return f"{three_digits(value)} {unit}".strip()
+    return f"{three_digits(value / scale)} {prefix}{base}"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, never in exponent form.
+
+    >>> three_digits(0.93347), three_digits(1234.5), three_digits(0)
+    ('0.933', '1234', '0')
+    """
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
+    return f"{value:.{decimals}f}"
