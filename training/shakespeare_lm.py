@@ -101,7 +101,11 @@ def train(model: LlamaForCausalLM, tokens: torch.Tensor, held_out: torch.Tensor,
         schedule.step()
         recent.append(loss.item())
         if step % 100 == 0 or step == steps:
-            row = {"step": step, "train_loss": sum(recent) / len(recent), "held_out_loss": held_out_loss(model, held_out)}
+            row = {
+                "step": step,
+                "train_loss": sum(recent) / len(recent),
+                "held_out_loss": held_out_loss(model, held_out),
+            }
             curve.append({key: round(value, 4) for key, value in row.items()})
             recent = []
             print(curve[-1], f"{time.perf_counter() - started:.0f} s", flush=True)

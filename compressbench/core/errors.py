@@ -13,7 +13,8 @@ CompressbenchError                1   anything that compressbench itself raises
 │   └── UnsupportedError          1   a method, model and device that don't go together
 ├── MeterError                    1   an instrument that can't be read
 ├── MissingMeasurementError       4   a required number is absent
-└── NotComparableError            5   records that can't stand in one ranking
+├── NotComparableError            5   records that can't stand in one ranking
+└── StoppedError                130   somebody pressed Ctrl-C
 
 The number is the exit code of the command line.
 """
@@ -97,3 +98,7 @@ class MissingMeasurementError(CompressbenchError):
 
 class NotComparableError(CompressbenchError):
     exit_code = 5
+
+
+class StoppedError(CompressbenchError):
+    exit_code = 130

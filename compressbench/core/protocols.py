@@ -8,7 +8,7 @@ can be checked before anything heavy is imported: keep torch out of the top of y
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from compressbench.core.progress import Progress
 from compressbench.core.reading import Kind, Reading
@@ -60,6 +60,13 @@ class Method(Protocol[HandleT]):
         ...
 
 
+@runtime_checkable
+class Trains(Protocol):
+    """A method that passes over training samples, and can say how many when a recipe is planned."""
+
+    def num_training_samples(self, available: int) -> float: ...
+
+
 class Session(Protocol):
     """A model in the runtime it will be deployed on."""
 
@@ -105,10 +112,21 @@ class Task(Protocol):
     metric: ClassVar[str]
     direction: ClassVar[Literal["higher", "lower"]]
     head: ClassVar[str]
+    is_binary: ClassVar[bool]
 
     @property
     def protocol_id(self) -> str:
         """Everything that changes the number but is not the data: windows, strides, lengths, templates."""
+        ...
+
+    def check(self) -> None:
+        """Raise DataError if the data isn't there, without reading all of it and without a network."""
+        ...
+
+    def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
+        """Samples and, roughly, tokens of one pass over the evaluation (or training) split; None if only a network
+        knows.
+        """
         ...
 
     def load(self) -> Any:
@@ -179,6 +197,9 @@ class Probe(Protocol[HandleT_contra]):
 
     def read(self, handle: HandleT_contra, session: Session, batch: Batch) -> list[Reading]: ...
 
+
+BatchSource = Callable[[int, int | None, int], Sequence[Batch]]
+"""Training batches by batch size, number of samples (None: all) and seed."""
 
 Clock = Callable[[], int]
 """Monotonic nanoseconds, e.g. time.perf_counter_ns."""

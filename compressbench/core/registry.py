@@ -10,10 +10,21 @@ import importlib
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from compressbench.core.errors import MissingDependencyError, UnknownNameError
 from compressbench.core.names import did_you_mean
+
+
+class Resolved(NamedTuple):
+    """A use of a name: the object that does it, and its options with every default."""
+
+    name: str
+    value: Any
+    options: dict[str, Any]
+
+    def as_data(self) -> dict[str, Any]:
+        return {"use": self.name, **self.options}
 
 
 class Registry:

@@ -1,0 +1,1 @@
+"""The measuring loop: warm-up, interleaved blocks, and nothing between the clock and the work."""

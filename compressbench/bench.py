@@ -1,0 +1,147 @@
+"""What the cells of one run share, and how one of them is made and measured."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressbench.core.errors import UnsupportedError
+from compressbench.core.progress import Progress
+from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.measure.blocks import compare
+from compressbench.measure.compress import apply_steps
+from compressbench.measure.instruments import Opened, read_probes
+from compressbench.measure.quality import Question, ask, score
+from compressbench.plan import Cell, Plan
+from compressbench.recipe.schema import canonical
+from compressbench.records.environment import Environment, read_environment
+from compressbench.records.record import Failure, Measurement, RecipeRef, Record
+from compressbench.records.store import RecordStore, stem_of
+
+if TYPE_CHECKING:
+    from compressbench.models.handle import ModelHandle
+
+
+@dataclass
+class Bench:
+    """What the cells of one run share."""
+
+    plan: Plan
+    store: RecordStore
+    progress: Progress
+    run_id: str
+    device: str
+    environment: Environment
+    model: ModelHandle
+    questions: list[Question]
+    inputs: list[Batch]
+    baseline: ModelHandle | None = None
+    session: Session | None = None
+    rows: dict[str, list[SampleRow]] | None = None
+
+    @classmethod
+    def load(cls, plan: Plan, store: RecordStore, progress: Progress) -> Bench:
+        from compressbench.models.load import load_model
+        from compressbench.runtimes.device import prepare_device
+
+        recipe, workload = plan.recipe, plan.recipe.workload
+        with progress.bar("load", 1) as bar:
+            device, num_threads = prepare_device(recipe.device, workload.num_threads)
+            model = load_model(recipe.model, plan.head, device=device)
+            questions = [Question(task, task.value.load(), label) for label, task in plan.labelled_tasks()]
+            for question in questions:
+                question.task.value.check_model(model, question.samples)
+            first = questions[0]
+            inputs = first.task.value.workload_batches(
+                model, first.samples, workload.batch_size, workload.sequence_length
+            )
+            environment = read_environment(device=device, num_threads=num_threads)
+            bar.advance()
+        run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return cls(plan, store, progress, run_id, device, environment, model, questions, inputs)
+
+    def run(self, cell: Cell, meters: Opened) -> Record:
+        try:
+            return self._measure(cell, meters)
+        except Exception as error:  # noqa: BLE001 -- whatever a method raises becomes a record that says so
+            status = "unsupported" if isinstance(error, UnsupportedError) else "failed"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            message = f"{error} [{Path(place.filename).name}:{place.lineno}]"
+            return self._record(cell, status=status, failure=Failure(type=type(error).__name__, message=message))
+
+    def _measure(self, cell: Cell, meters: Opened) -> Record:
+        made = apply_steps(self._start(), cell.steps, meters.instruments)
+        session = cell.runtime.value.prepare(made.handle, self.device)
+        answers = {question.label: ask(question, session, made.handle, self.progress) for question in self.questions}
+        if cell.role == "baseline":
+            self.baseline, self.session = made.handle, session
+        scores = [
+            score(
+                question, *answers[question.label], (self.rows or {}).get(question.label), self.store, self._stem(cell)
+            )
+            for question in self.questions
+        ]
+        if cell.role == "baseline":
+            self.rows = {label: rows for label, (rows, _) in answers.items()}
+        measurement, failed = self._compare(cell, session, meters)
+        readings, absent = read_probes(self.plan.meters, made.handle, session, self.inputs[0])
+        return self._record(
+            cell,
+            status="ok",
+            steps=made.steps,
+            scores=tuple(scores),
+            measurement=measurement,
+            readings=(*made.readings, *readings),
+            absent={**meters.absent, **failed, **absent, **made.absent},
+        )
+
+    def _start(self) -> ModelHandle:
+        """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""
+        import torch
+
+        from compressbench.models.handle import Supplies
+
+        torch.manual_seed(self.plan.recipe.seed)
+        teacher, task = self.baseline, self.plan.tasks[0].value
+        supplies = Supplies(
+            teacher=None if teacher is None else lambda: teacher,
+            training_batches=lambda size, count, seed: task.training_batches(self.model, size, count, seed),
+            seed=self.plan.recipe.seed,
+            progress=self.progress,
+        )
+        return self.model.copy(supplies)
+
+    def _compare(self, cell: Cell, session: Session, meters: Opened) -> tuple[Measurement | None, dict[str, str]]:
+        """The interleaved blocks. The baseline's partner is a copy of itself: what differs there is noise."""
+        if not any(meter.value.scope == "call" for meter in self.plan.meters):
+            return None, {}
+        baseline = self.session
+        assert baseline is not None  # noqa: S101 -- a run ends when its baseline fails
+        if cell.role == "baseline":
+            assert self.baseline is not None  # noqa: S101 -- set just before
+            session = cell.runtime.value.prepare(self.baseline.copy(), self.device)
+        arms: Any = {"baseline": baseline, "candidate": session}
+        return compare(arms, self.inputs, self.plan.schedule, meters.instruments, self.progress)
+
+    def _stem(self, cell: Cell) -> str:
+        return stem_of(self.plan.recipe.name, cell.name, self.run_id)
+
+    def _record(self, cell: Cell, **result: Any) -> Record:
+        recipe = self.plan.recipe
+        return Record(
+            run_id=self.run_id,
+            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe=RecipeRef(name=recipe.name, hash=self.plan.recipe_hash, text=canonical(recipe)),
+            candidate=cell.name,
+            role="baseline" if cell.role == "baseline" else "candidate",
+            key=cell.key,
+            model=self.model.source,
+            runtime=cell.runtime.as_data(),
+            device=self.device,
+            workload=recipe.workload.model_dump(mode="json"),
+            environment=self.environment,
+            **result,
+        )

@@ -1,0 +1,108 @@
+"""The findings of `doctor`, one function per room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from compressbench.core import registry
+from compressbench.core.errors import CompressbenchError
+
+
+class Finding(NamedTuple):
+    room: str
+    name: str
+    is_usable: bool
+    detail: str
+    do: str = ""
+
+
+def check_up() -> list[Finding]:
+    """Look at devices, meters, runtimes, methods, tasks and embedded models. Imports torch; opens every meter."""
+    return [*_devices(), *_meters(), *_runtimes(), *_methods(), *_tasks(), *_embedded()]
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from compressbench.records.environment import read_environment
+    from compressbench.runtimes.device import usable_cores
+
+    environment = read_environment(device="cpu", num_threads=None)
+    flags = ", ".join(environment.cpu_flags or ()) or "no flags readable"
+    yield Finding("devices", "cpu", True, f"{environment.cpu_model}, {usable_cores()} usable cores; {flags}")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield Finding("devices", f"cuda:{index}", True, torch.cuda.get_device_name(index))
+    else:
+        build = "this build of torch has no CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
+        yield Finding("devices", "cuda", False, build)
+
+
+def _meters() -> Iterator[Finding]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in registry.meters.names():
+        try:
+            meter = registry.meters.resolve(name)()
+            if meter.scope != "block":
+                yield Finding("meters", name, True, "")
+                continue
+            instrument = meter.open(device)
+            provenance = instrument.provenance
+            instrument.close()
+            yield Finding("meters", name, True, f"{provenance.kind}: {provenance.source}")
+        except CompressbenchError as error:
+            yield Finding("meters", name, False, error.what, error.do)
+
+
+def _runtimes() -> Iterator[Finding]:
+    for name in registry.runtimes.names():
+        yield from _needs("runtimes", name, registry.runtimes, "requires")
+
+
+def _methods() -> Iterator[Finding]:
+    for name in registry.methods.names():
+        yield from _needs("methods", name, registry.methods, "facts")
+
+
+def _tasks() -> Iterator[Finding]:
+    for name in registry.tasks.names():
+        yield from _needs("tasks", name, registry.tasks, "")
+
+
+def _needs(room: str, name: str, table: registry.Registry, attribute: str) -> Iterator[Finding]:
+    try:
+        thing = table.resolve(name)
+    except CompressbenchError as error:
+        yield Finding(room, name, False, error.what, error.do)
+        return
+    facts = getattr(thing, attribute, ()) if attribute else ()
+    requires = facts if isinstance(facts, tuple) else facts.requires
+    missing = [each for each in requires if not _is_installed(each)]
+    if missing:
+        yield Finding(room, name, False, f"lacks {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    else:
+        yield Finding(room, name, True, "")
+
+
+def _embedded() -> Iterator[Finding]:
+    from compressbench.models.config import EMBEDDED, encoder_folder
+
+    for name in EMBEDDED:
+        try:
+            if name == "minilm-banking77":
+                encoder_folder()
+            yield Finding("models", f"embedded:{name}", True, "")
+        except CompressbenchError as error:
+            yield Finding("models", f"embedded:{name}", False, error.what, error.do)
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True

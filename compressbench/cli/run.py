@@ -1,0 +1,47 @@
+"""`compressbench run`: a recipe in, records and a table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressbench.cli import arguments
+from compressbench.core.errors import StoppedError
+
+
+def run(
+    recipe: arguments.Recipe,
+    out: arguments.Out = Path("out"),
+    resume: Annotated[bool, typer.Option("--resume", help="Keep cells that already have a good record there.")] = False,
+    as_json: arguments.AsJson = False,
+) -> None:
+    """Run a recipe: compress, evaluate and measure the baseline and every candidate; write records; print the table.
+
+    Exit code 1 if a cell failed; its record says why and the others are kept.
+    """
+    from compressbench.cli.table import print_rows
+
+    try:
+        num_failed = _run(recipe, out, resume)
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; what was already measured is kept", where=str(out)) from None
+    print_rows([out], form="json" if as_json else "terminal", only_recipe=str(recipe))
+    typer.echo(f"records: {out}", err=as_json)
+    if num_failed:
+        raise typer.Exit(1)
+
+
+def _run(recipe: Path, out: Path, resume: bool) -> int:
+    """How many cells failed."""
+    from compressbench.cli.bars import TerminalProgress
+    from compressbench.run import run_recipe
+
+    num_failed = 0
+    with TerminalProgress() as progress:
+        for record in run_recipe(recipe, out, progress=progress, resume=resume):
+            num_failed += record.status == "failed"
+            if record.failure is not None:
+                progress.say(f"  {record.status}: {record.failure.message}")
+    return num_failed

@@ -1,0 +1,86 @@
+"""`compressbench show`: one record, whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressbench.cli import arguments
+
+if TYPE_CHECKING:
+    from compressbench.records.record import Record
+
+
+def show(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="One record file.", show_default=False)],
+    as_json: arguments.AsJson = False,
+) -> None:
+    """Show one record: what was done, what came out and how it was obtained, what is absent and why, and where it ran."""
+    from compressbench.records.store import read_record
+
+    found = read_record(record)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json"), indent=1))
+    else:
+        _print(found)
+
+
+def _print(record: Record) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from compressbench.report.heading import heading
+    from compressbench.report.rows import rows_of
+    from compressbench.report.words import title, value_text
+
+    console = Console(highlight=False)
+    console.print(Text(f"{record.candidate}  ({record.status})", style="bold"))
+    console.print(Text(heading(record), style="dim"))
+    for name, text in _facts(record):
+        console.print(Text(f"{name:<12}{text}"))
+    grid = Table("quantity", "value", "95 % interval", "kind", "source or reason", box=box.SIMPLE_HEAD)
+    for name, cell in rows_of([record])[0].cells.items():
+        low, high = (
+            None if bound is None else cell.model_copy(update={"value": bound, "kind": ""})
+            for bound in (cell.low, cell.high)
+        )
+        interval = "" if low is None or high is None else f"{value_text(name, low)} … {value_text(name, high)}"
+        bare = cell.model_copy(update={"kind": ""})
+        grid.add_row(*map(Text, (title(name), value_text(name, bare), interval, cell.kind, cell.reason or cell.source)))
+    console.print(grid)
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    model = record.model
+    facts = [("key", record.key), ("recipe", f"{record.recipe.name} {record.recipe.hash}")]
+    if model is not None:
+        code = ", with code of its own" if model.trust_remote_code else ""
+        facts.append(("model", f"{model.id} @ {model.revision[:24]} ({model.architecture}, {model.dtype}{code})"))
+    for step in record.steps:
+        notes = ", ".join(f"{key}={value}" for key, value in step.notes.items())
+        facts.append(("step", f"{step.use} {dict(step.options)}: {step.seconds:.1f} s; {notes}"))
+    for score in record.scores:
+        facts.append(("data", f"{score.data} {score.split} @ {score.data_revision[:24]}, {score.num_samples} samples"))
+        facts.append(("protocol", score.protocol_id))
+    if record.measurement is not None:
+        facts += _measured(record)
+    if record.failure is not None:
+        facts.append(("failure", f"{record.failure.type}: {record.failure.message}"))
+    return facts
+
+
+def _measured(record: Record) -> list[tuple[str, str]]:
+    measurement = record.measurement
+    assert measurement is not None  # noqa: S101 -- the caller asks for measured records only
+    warm = measurement.warm_up[record.role]
+    calls = sum(len(block.latencies_ns) for block in measurement.blocks if block.arm == record.role)
+    return [
+        ("warm-up", f"{warm.num_calls} calls, first {1e3 * warm.first_call_s:.1f} ms, steady: {warm.steady_state}"),
+        ("measured", f"{calls} calls in {len(measurement.blocks)} interleaved blocks of both arms"),
+        ("overhead", f"{measurement.harness_overhead_ns:.0f} ns per call"),
+    ]

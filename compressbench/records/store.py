@@ -1,0 +1,164 @@
+"""Records on disk: one JSON file each, never changed after it was written, its per-sample rows in Parquet beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from compressbench.core.errors import OutputError, RecordError
+from compressbench.core.protocols import SampleRow
+from compressbench.records.files import make_folder, write_atomically
+from compressbench.records.record import SCHEMA_VERSION, Record
+
+_BLANK = "0" * 64
+_CHECKSUM_AT = len('{"sha256":"')
+
+
+class Unreadable(NamedTuple):
+    path: Path
+    reason: str
+
+
+class RecordStore:
+    """A folder of records. Making it proves that the folder can be written (OutputError), before anything is measured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = make_folder(folder)
+
+    def append(self, record: Record) -> Path:
+        """Write the record under a name of its own. Raises OutputError, also if that name is taken."""
+        path = self.folder / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
+        if path.exists():
+            raise OutputError("a record of this run and candidate is already there", where=str(path))
+        write_atomically(path, dump(record))
+        return path
+
+    def finished_keys(self) -> set[str]:
+        """Keys of the cells that have a readable record with status ok in this folder."""
+        files = [path for path in self.folder.glob("*.json") if _looks_like_a_record(path)]
+        return {record.key for record in read_records(files)[0] if record.status == "ok"} if files else set()
+
+    def write_samples(self, stem: str, task: str, rows: Sequence[SampleRow]) -> tuple[str, str]:
+        """Write per-sample rows (id, prediction, target, score, weight); the file's name and its SHA-256."""
+        import io
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = tuple(SampleRow.model_fields)
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in names}), buffer)
+        path = self.folder / f"{stem}.{task}.parquet"
+        write_atomically(path, buffer.getvalue())
+        return path.name, hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def stem_of(recipe: str, candidate: str, run_id: str) -> str:
+    return f"{recipe}.{candidate}.{run_id}"
+
+
+def dump(record: Record) -> bytes:
+    """JSON with one top-level key per line; it starts with the SHA-256 of the file as it is with 64 zeros in that place."""
+    fields = {"sha256": _BLANK, **record.model_dump(mode="json")}
+    lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in fields.items())
+    data = ("{" + ",\n".join(lines) + "}\n").encode()
+    digest = hashlib.sha256(data).hexdigest().encode()
+    return data[:_CHECKSUM_AT] + digest + data[_CHECKSUM_AT + 64 :]
+
+
+def load(data: bytes, where: str) -> Record:
+    """The record in `data`. Raises RecordError if a byte was changed, or the schema is another version's."""
+    fields = _parse(data, where)
+    version = fields.get("schema_version")
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        do = "Upgrade compressbench." if newer else "Write it again with this version."
+        raise RecordError(f"this version reads schema {SCHEMA_VERSION}", where=where, got=f"schema {version!r}", do=do)
+    stated = str(fields.pop("sha256", ""))
+    blanked = data[:_CHECKSUM_AT] + _BLANK.encode() + data[_CHECKSUM_AT + 64 :]
+    if hashlib.sha256(blanked).hexdigest() != stated:
+        raise RecordError("the file was changed after it was written: its checksum doesn't match", where=where)
+    try:
+        return Record.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RecordError(f"not a valid record: {place}: {first['msg']}", where=where) from error
+
+
+def _parse(data: bytes, where: str) -> dict[str, object]:
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise RecordError("not a record: it isn't JSON", where=where, got=str(error)) from error
+    if not isinstance(fields, dict) or "schema_version" not in fields:
+        raise RecordError("not a record: it has no schema_version", where=where)
+    return fields
+
+
+def read_record(path: Path) -> Record:
+    """Raises RecordError if the file isn't there, isn't a record, or was changed."""
+    try:
+        return load(path.read_bytes(), str(path))
+    except OSError as error:
+        raise RecordError("can't be read", where=str(path), got=error.strerror or str(error)) from error
+
+
+def read_records(paths: Iterable[Path]) -> tuple[list[Record], list[Unreadable]]:
+    """All records in files and folders (not their subfolders' other files), oldest run first, and what could not be read.
+
+    Raises RecordError if a path doesn't exist or holds no record at all.
+    """
+    records: list[Record] = []
+    unreadable: list[Unreadable] = []
+    for path in _record_files(paths):
+        try:
+            records.append(read_record(path))
+        except RecordError as error:
+            unreadable.append(Unreadable(path, str(error)))
+    return sorted(records, key=lambda record: (record.run_id, record.position)), unreadable
+
+
+def _record_files(paths: Iterable[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found.extend(sorted(file for file in path.rglob("*.json") if _looks_like_a_record(file)))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise RecordError("no such file or folder", where=str(path), do="Run a recipe first, or check the path.")
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise RecordError("no record is there", where=where, do="compressbench run RECIPE --out FOLDER writes them.")
+    return found
+
+
+def _looks_like_a_record(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(_CHECKSUM_AT) == b'{"sha256":"'
+
+
+def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[SampleRow]:
+    """The per-sample rows beside a record. Raises RecordError if they are missing or changed."""
+    path = record_path.with_name(Path(samples_file).name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise cannot_read_samples(path, error.strerror or str(error)) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise cannot_read_samples(path, "its checksum doesn't match")
+    import io
+
+    import pyarrow.parquet as pq
+
+    return [SampleRow(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def cannot_read_samples(path: Path, why: str) -> RecordError:
+    return RecordError("the per-sample rows can't be read", where=str(path), got=why)

@@ -1,0 +1,80 @@
+"""Tables for other programs and for documents: JSON, CSV, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from compressbench.core.units import unit_of
+from compressbench.report.rows import Row
+from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
+
+_MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`[]<>"})
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """A list of rows with recipe, candidate, status, key, cells and against_baseline; a missing value is null."""
+    return json.dumps([row.model_dump(mode="json") for row in rows], indent=1, allow_nan=False)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line per row; each number with its bounds, unit, kind and reason, and its verdict with ratio and bounds."""
+    names = columns(rows, full=True)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["recipe", "candidate", "role", "status", "key", "run_id", "steps", *_headers(names)])
+    for row in rows:
+        head: list[Any] = [row.recipe, row.candidate, row.role, row.status, row.key, row.run_id, row.steps]
+        writer.writerow([_inert(value) for value in [*head, *_values(row, names)]])
+    return buffer.getvalue()
+
+
+def _headers(names: Sequence[str]) -> list[str]:
+    parts = ("", "_low", "_high", "_unit", "_kind", "_reason", "_verdict", "_ratio", "_ratio_low", "_ratio_high")
+    return [f"{name}{part}" for name in names for part in parts]
+
+
+def _values(row: Row, names: Sequence[str]) -> list[Any]:
+    values: list[Any] = []
+    for name in names:
+        cell, verdict = row.cells.get(name), row.against_baseline.get(name)
+        values += (
+            [None] * 3 + [unit_of(name), "", "not asked"]
+            if cell is None
+            else [cell.value, cell.low, cell.high, cell.unit, cell.kind, cell.reason]
+        )
+        values += [None] * 4 if verdict is None else [verdict.verdict, verdict.ratio, verdict.low, verdict.high]
+    return values
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def to_markdown(rows: Sequence[Row], *, full: bool = False) -> str:
+    """A GitHub table: the value, and below it in the same cell what may be claimed against the baseline."""
+    names = columns(rows, full=full)
+    lines = [_line(["candidate", *(_escape(title(name)) for name in names)]), "|---|" + "---:|" * len(names)]
+    lines += [_line([f"**{_escape(row.candidate)}**", *(_cell(row, name) for name in names)]) for row in rows]
+    notes = [f"- {_escape(note)}" for note in footnotes(rows, names)]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(row: Row, name: str) -> str:
+    cell = row.cells.get(name)
+    value = "" if cell is None else _escape(value_text(name, cell))
+    claims = [_escape(line) for line in claim_lines(name, row.against_baseline.get(name))]
+    return "<br>".join([value, *claims])
+
+
+def _escape(text: str) -> str:
+    """Text that stays text: no markup, no new cell, no new line."""
+    return " ".join(text.translate(_MARKDOWN_SPECIAL).split())

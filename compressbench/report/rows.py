@@ -1,0 +1,155 @@
+"""Records into rows of a table: every number with its interval, kind and source, or a reason for its absence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from compressbench.core.spec import Spec
+from compressbench.core.units import unit_of
+from compressbench.records.record import Record
+from compressbench.report import numbers
+from compressbench.report.against import Verdict, against_baseline
+
+CELL_NAMES = (
+    "latency_p50_s",
+    "latency_p95_s",
+    "throughput_per_s",
+    "energy_j_per_inference",
+    "peak_memory_bytes",
+    "weights_memory_bytes",
+    "disk_bytes",
+    "num_parameters",
+    "sparsity",
+    "effective_bits",
+    "compress_seconds",
+    "compress_energy_j",
+)
+_METER_OF = {
+    "latency_p50_s": "latency",
+    "latency_p95_s": "latency",
+    "throughput_per_s": "latency",
+    "energy_j_per_inference": "energy",
+    "peak_memory_bytes": "memory",
+    "weights_memory_bytes": "memory",
+    "disk_bytes": "size",
+    "num_parameters": "size",
+    "sparsity": "size",
+    "effective_bits": "size",
+    "compress_energy_j": "energy",
+}
+
+
+class Cell(Spec):
+    """One number. `value` is None where there is none, and then `reason` says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    kind: str = ""
+    source: str = ""
+    reason: str = ""
+
+
+class Row(Spec):
+    """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired."""
+
+    recipe: str
+    candidate: str
+    role: str
+    status: str
+    key: str
+    run_id: str
+    steps: str
+    scenario: str
+    metrics: tuple[str, ...]
+    cells: Mapping[str, Cell]
+    against_baseline: Mapping[str, Verdict]
+
+
+def rows_of(records: Iterable[Record]) -> list[Row]:
+    """A row per record, in the order given. Baselines are found by run: a candidate is only compared within its own."""
+    records = list(records)
+    baselines = {(r.run_id, r.recipe.hash): r for r in records if r.role == "baseline"}
+    return [_row(record, baselines.get((record.run_id, record.recipe.hash))) for record in records]
+
+
+def latest(records: Sequence[Record]) -> list[Record]:
+    """Of each recipe and candidate the record of the newest run, and the baselines that those runs were paired with."""
+    newest = {(r.recipe.name, r.candidate): r for r in records}
+    runs = {(r.recipe.name, r.run_id) for r in newest.values()}
+    return [
+        r
+        for r in records
+        if r is newest[r.recipe.name, r.candidate] or (r.role == "baseline" and (r.recipe.name, r.run_id) in runs)
+    ]
+
+
+def _row(record: Record, baseline: Record | None) -> Row:
+    metrics = metric_names(record)
+    cells = {name: _score_cell(record, index) for index, name in enumerate(metrics)}
+    cells |= {name: _cell(record, name) for name in CELL_NAMES}
+    is_paired = record.role == "candidate" and record.status == "ok"
+    return Row(
+        recipe=record.recipe.name,
+        candidate=record.candidate,
+        role=record.role,
+        status=record.status,
+        key=record.key,
+        run_id=record.run_id,
+        steps=" + ".join(step.use for step in record.steps),
+        scenario=record.workload["scenario"],
+        metrics=tuple(metrics),
+        cells=cells,
+        against_baseline=against_baseline(record, baseline, metrics) if is_paired else {},
+    )
+
+
+def metric_names(record: Record) -> list[str]:
+    """The metrics of the record's tasks; a metric that stands twice is told apart by its data."""
+    asked = [_asked(use) for use in record.recipe.text["tasks"]]
+    names = [score.metric for score in record.scores] or [metric for metric, _ in asked]
+    places = [score.data for score in record.scores] or [place for _, place in asked]
+    return [f"{name}@{place}" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+
+
+def _asked(use: Mapping[str, Any]) -> tuple[str, str]:
+    metric = {"text-classification": "accuracy", "perplexity": "perplexity"}.get(use["use"], use["use"])
+    return metric, str(use.get("data", ""))
+
+
+def _score_cell(record: Record, index: int) -> Cell:
+    if index >= len(record.scores):
+        return Cell(value=None, reason=_why_failed(record) or "the task was not evaluated")
+    score = record.scores[index]
+    low, high = numbers.score_interval(score)
+    source = f"{score.num_samples} samples of {score.data} {score.split}, {score.protocol_id}"
+    return Cell(value=score.value, low=low, high=high, kind="measured", source=source)
+
+
+def _cell(record: Record, name: str) -> Cell:
+    reading = numbers.number(record, name)
+    unit = unit_of(name)
+    if reading is None:
+        return Cell(value=None, unit=unit, reason=_why_absent(record, name))
+    return Cell(
+        value=reading.value, low=reading.low, high=reading.high, unit=unit, kind=reading.kind, source=reading.source
+    )
+
+
+def _why_absent(record: Record, name: str) -> str:
+    meter = _METER_OF.get(name, "")
+    asked = {use["use"] for use in record.recipe.text["meters"]}
+    if record.status != "ok":
+        return _why_failed(record)
+    if name.startswith("compress_") and not record.steps:
+        return "nothing was compressed"
+    if meter and meter not in asked:
+        return f"the recipe does not ask for {meter}"
+    specific = record.absent.get(name) or record.absent.get("compress_energy" if name == "compress_energy_j" else "")
+    return specific or record.absent.get(meter) or numbers.why_refused(record, name) or "it was not recorded"
+
+
+def _why_failed(record: Record) -> str:
+    return "" if record.failure is None else f"{record.status}: {record.failure.message}"

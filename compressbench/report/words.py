@@ -1,0 +1,106 @@
+"""How numbers and verdicts read in a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from compressbench.core.units import humanize, three_digits
+from compressbench.report.against import Verdict
+from compressbench.report.rows import Cell, Row
+
+DASH = "—"
+TITLES = {
+    "latency_p50_s": "latency p50",
+    "latency_p95_s": "latency p95",
+    "throughput_per_s": "throughput",
+    "energy_j_per_inference": "energy per inference",
+    "peak_memory_bytes": "peak memory",
+    "weights_memory_bytes": "weights in memory",
+    "disk_bytes": "size on disk",
+    "num_parameters": "parameters",
+    "sparsity": "zeros",
+    "effective_bits": "bits per weight",
+    "compress_seconds": "compressing took",
+    "compress_energy_j": "compressing used",
+}
+SHORT = ("energy_j_per_inference", "peak_memory_bytes", "disk_bytes", "sparsity")
+_MARKS = {"estimated": " (est.)", "modelled": " (model)"}
+_FRACTIONS = {"accuracy", "sparsity"}
+
+
+def title(name: str) -> str:
+    return TITLES.get(name, name)
+
+
+def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
+    """The names to show: the rows' metrics, then costs; `full` shows every name."""
+    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
+    speeds = dict.fromkeys("throughput_per_s" if row.scenario == "offline" else "latency_p50_s" for row in rows)
+    return [*metrics, *(TITLES if full else (*speeds, *SHORT))]
+
+
+def value_text(name: str, cell: Cell) -> str:
+    """`93.05 %`, `4.21 ms`, `12.3 mJ (est.)`, or a dash."""
+    if cell.value is None:
+        return DASH
+    base = name.partition("@")[0]
+    if base in _FRACTIONS:
+        text = f"{100 * cell.value:.2f} %" if base == "accuracy" else f"{100 * cell.value:.1f} %"
+    elif base == "num_parameters":
+        text = humanize(cell.value, "B").replace("B", "").strip()
+    elif base == "effective_bits":
+        text = f"{cell.value:.2f}"
+    else:
+        text = humanize(cell.value, cell.unit) if cell.unit else three_digits(cell.value)
+    return text + _MARKS.get(cell.kind, "")
+
+
+def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
+    """What is claimed, and its interval: `2.51x faster`, `[2.44, 2.58]`; nothing where nothing is claimed."""
+    if verdict is None:
+        return []
+    if verdict.difference is not None and verdict.difference_low is not None and verdict.difference_high is not None:
+        scale = 100 if name.partition("@")[0] in _FRACTIONS else 1
+        low, high = scale * verdict.difference_low, scale * verdict.difference_high
+        return [f"{scale * verdict.difference:+.2f} {verdict.verdict}", f"[{low:+.2f}, {high:+.2f}]"]
+    if verdict.ratio is None or verdict.low is None or verdict.high is None:
+        return [verdict.verdict]
+    if verdict.low == verdict.high:
+        return ["same" if verdict.verdict == "same" else f"{verdict.ratio:.2f}x"]
+    # a time ratio of 0.4 is read as 2.5 times faster
+    is_speed = verdict.verdict in ("faster", "slower") or name.startswith("latency")
+    ratio, low, high = (
+        (1 / verdict.ratio, 1 / verdict.high, 1 / verdict.low)
+        if is_speed
+        else (verdict.ratio, verdict.low, verdict.high)
+    )
+    word = {"faster": "speed", "slower": "speed", "lower": "", "higher": ""}.get(verdict.verdict, verdict.verdict)
+    return [f"{ratio:.2f}x {word}".strip(), f"[{low:.2f}, {high:.2f}]"]
+
+
+def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
+    """Why each dash is a dash, what the marks mean, and how big the noise is; equal reasons stand once."""
+    rows = list(rows)
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for name in names:
+            cell = row.cells.get(name)
+            if cell is not None and cell.value is None:
+                notes.setdefault(cell.reason, []).append(f"{row.candidate}: {title(name)}")
+    lines = [f"{DASH} {_listed(places)}: {reason}" for reason, places in notes.items()]
+    cells = [row.cells[name] for row in rows for name in names if name in row.cells]
+    for kind, mark in (("estimated", "est."), ("modelled", "model")):
+        sources = sorted({cell.source for cell in cells if cell.kind == kind})
+        lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
+    noises = [v.noise for row in rows for n, v in row.against_baseline.items() if n == "latency_p50_s" and v.noise]
+    if noises:
+        lines.append(
+            f"Intervals are 95 %, paired with the baseline of the same run. Against a copy of itself the baseline "
+            f"differs by up to {max(noises):.1%} in latency; smaller effects are undecided."
+        )
+    return lines
+
+
+def _listed(places: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(places[:most])
+    return shown if len(places) <= most else f"{shown} and {len(places) - most} more"

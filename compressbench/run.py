@@ -1,0 +1,43 @@
+"""The whole line, on one page: a recipe in, records out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from compressbench.bench import Bench
+from compressbench.core.errors import CellError
+from compressbench.core.progress import Progress, SilentProgress
+from compressbench.measure.instruments import opened
+from compressbench.plan import Cell, Plan, plan_file
+from compressbench.records.record import Record
+from compressbench.records.store import RecordStore
+
+
+def run_recipe(
+    path: str | Path, out: str | Path, *, progress: Progress | None = None, resume: bool = False
+) -> Iterator[Record]:
+    """Run a recipe file and yield each record as soon as it is written under `out`: the baseline, then the candidates.
+
+    With `resume`, cells that already have a record with status ok and the same key in `out` are not run again; the
+    baseline runs whenever a candidate does, because every claim is a paired claim.
+    Raises InputError before anything is measured if the recipe, the model, the data or the folder can't be used, and
+    CellError when the baseline itself fails.
+    """
+    plan, store = plan_file(str(path)), RecordStore(Path(out))
+    done = store.finished_keys() if resume else set()
+    candidates = [cell for cell in plan.cells[1:] if cell.key not in done]
+    if candidates or plan.baseline.key not in done:
+        yield from _run(plan, candidates, store, progress or SilentProgress())
+
+
+def _run(plan: Plan, candidates: list[Cell], store: RecordStore, progress: Progress) -> Iterator[Record]:
+    bench = Bench.load(plan, store, progress)
+    with opened(plan.meters, bench.device) as meters:
+        for number, cell in enumerate([plan.baseline, *candidates], start=1):
+            progress.say(f"{cell.name} ({number} of {len(candidates) + 1})")
+            record = bench.run(cell, meters)
+            store.append(record)
+            yield record
+            if cell is plan.baseline and record.failure is not None:
+                raise CellError("the baseline failed, so nothing can be compared with it", got=record.failure.message)

@@ -1,0 +1,170 @@
+"""`perplexity`: how surprised is a language model by a text? Lower is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from compressbench.core.errors import CellError, DataError, ModelError
+from compressbench.core.progress import Progress
+from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.spec import Spec
+from compressbench.data.sources import HubSource, check_source, locate
+from compressbench.data.text import Text, load_text
+from compressbench.models.handle import ModelHandle
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Perplexity(Spec):
+    """exp of the mean negative log-likelihood over windows of the tokenized text.
+
+    Version 1: windows of `window` tokens start every `stride` tokens (default: no overlap), a window scores the tokens
+    that no earlier window scored, its first token is context only, and the tail that fills no window is dropped: the
+    protocol of the GPTQ paper (arXiv:2210.17323). `unit: word` divides the same sum by white-space words. A sample is
+    a window: score is its nats per unit, weight its units, prediction and target count its top-1 hits and its tokens.
+    """
+
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "perplexity"
+    direction: ClassVar[Literal["higher", "lower"]] = "lower"
+    head: ClassVar[str] = "causal-lm"
+    is_binary: ClassVar[bool] = False
+
+    data: str = Field(description="embedded:tinyshakespeare, a local text or table, or a Hub id")
+    split: str = "test"
+    revision: str | None = None
+    config: str | None = None
+    train_split: str = "train"
+    column: str = "text"
+    join: str = "\n\n"
+    window: int = Field(256, ge=2, le=1_000_000)
+    stride: int | None = Field(None, ge=1, description="default: window, so that windows do not overlap")
+    unit: Literal["token", "word"] = "token"
+    limit: int | None = Field(None, ge=1, description="evaluate only the first so many windows")
+    batch_size: int = Field(8, ge=1, le=65536)
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> Perplexity:
+        if self.stride is not None and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} is larger than window {self.window}: tokens would be skipped")
+        return self
+
+    @property
+    def protocol_id(self) -> str:
+        stride = self.stride or self.window
+        return f"perplexity/v{self.version}:window={self.window},stride={stride},unit={self.unit},tail=dropped,bos=none"
+
+    def check(self) -> None:
+        """Raise DataError if the data isn't there; uses no network."""
+        check_source(self.data, self.split, form="text")
+
+    def load(self) -> Text:
+        return self._text(self.split)
+
+    def check_model(self, handle: ModelHandle, samples: Text) -> None:
+        longest = getattr(handle.model.config, "max_position_embeddings", None)
+        if longest is not None and self.window > longest:
+            raise ModelError(
+                f"the model reads at most {longest} tokens at once",
+                where=handle.source.id,
+                got=f"window {self.window}",
+                do=f"Set window to {longest} or less.",
+            )
+
+    def evaluate(self, session: Session, handle: ModelHandle, samples: Text, progress: Progress) -> list[SampleRow]:
+        import torch
+
+        tokens = _tokenize(handle, samples)
+        starts = self._starts(len(tokens), samples.source)
+        units_per_token = len(samples.text.split()) / len(tokens) if self.unit == "word" else 1.0
+        rows: list[SampleRow] = []
+        with progress.bar("evaluate", len(starts)) as bar:
+            for first in range(0, len(starts), self.batch_size):
+                part = starts[first : first + self.batch_size]
+                ids = torch.stack([tokens[start : start + self.window] for start in part])
+                logits = session({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+                rows.extend(self._rows(part, ids, logits, units_per_token))
+                bar.advance(len(part))
+        return rows
+
+    def _rows(
+        self, starts: list[int], ids: torch.Tensor, logits: torch.Tensor, units_per_token: float
+    ) -> Iterator[SampleRow]:
+        import torch
+
+        for start, window, scores in zip(starts, ids, logits, strict=True):
+            num_scored = self.window - 1 if start == 0 else min(self.stride or self.window, self.window - 1)
+            targets = window[-num_scored:]
+            scores = scores[-num_scored - 1 : -1].float().cpu()
+            nats = float(torch.nn.functional.cross_entropy(scores, targets, reduction="sum"))
+            if not math.isfinite(nats):
+                raise CellError("the model gave logits that are not finite", do="Try bfloat16 or a milder setting.")
+            hits = int((scores.argmax(dim=-1) == targets).sum())
+            units = num_scored * units_per_token
+            yield SampleRow(
+                id=str(start), prediction=str(hits), target=str(num_scored), score=nats / units, weight=units
+            )
+
+    def summarize(self, score_sum: float, weight_sum: float) -> float:
+        return math.exp(min(score_sum / weight_sum, 700.0))
+
+    def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
+        if isinstance(locate(self.data, self.split), HubSource):
+            return None
+        text = self._text(self.train_split if training else self.split)
+        windows = max(1, len(text.text) // 3 // (self.stride or self.window))
+        windows = min(windows, self.limit or windows)
+        return windows, windows * self.window
+
+    def training_batches(self, handle: ModelHandle, batch_size: int, max_samples: int | None, seed: int) -> list[Batch]:
+        import torch
+
+        tokens = _tokenize(handle, self._text(self.train_split))
+        starts = self._starts(len(tokens), self.data)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(starts), generator=generator).tolist()[:max_samples]
+        windows = torch.stack([tokens[starts[index] : starts[index] + self.window] for index in order])
+        return [
+            {"input_ids": part, "attention_mask": torch.ones_like(part), "labels": part}
+            for part in torch.split(windows, batch_size)
+        ]
+
+    def workload_batches(
+        self, handle: ModelHandle, samples: Text, batch_size: int, sequence_length: int
+    ) -> list[Batch]:
+        tokens = _tokenize(handle, samples)
+        count = max(1, min(len(tokens) // (batch_size * sequence_length), -(-64 // batch_size)))
+        if len(tokens) < batch_size * sequence_length:
+            raise DataError(
+                f"the text has {len(tokens)} tokens and one batch of the workload needs {batch_size * sequence_length}",
+                where=self.data,
+                do="Lower workload.batch_size or workload.sequence_length.",
+            )
+        ids = tokens[: count * batch_size * sequence_length].view(count, batch_size, sequence_length)
+        return [{"input_ids": part, "attention_mask": part.new_ones(part.shape)} for part in ids]
+
+    def _text(self, split: str) -> Text:
+        return load_text(
+            self.data, split=split, revision=self.revision, config=self.config, column=self.column, join=self.join
+        )
+
+    def _starts(self, num_tokens: int, source: str) -> list[int]:
+        if num_tokens < self.window:
+            raise DataError(
+                f"the text has {num_tokens} tokens, fewer than one window of {self.window}",
+                where=source,
+                do="Lower window, or give more text.",
+            )
+        return list(range(0, num_tokens - self.window + 1, self.stride or self.window))[: self.limit]
+
+
+def _tokenize(handle: ModelHandle, text: Text) -> torch.Tensor:
+    """All token ids of the text (int64), without special tokens and in one piece."""
+    import torch
+
+    return torch.tensor(handle.tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,0 +1,137 @@
+"""`text-classification`: which label has a text, or a pair of texts? Metric: accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from compressbench.core.errors import CellError, ModelError
+from compressbench.core.progress import Progress
+from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.spec import Spec
+from compressbench.data.samples import Samples, load_samples
+from compressbench.data.sources import HubSource, check_source, locate
+from compressbench.models.handle import ModelHandle
+from compressbench.tasks import batching
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TextClassification(Spec):
+    """The arg max over the logits against the label; score 1 if they agree, else 0.
+
+    Version 1: texts truncated to max_length tokens, batched by length. A batch is padded to its longest text; methods
+    that quantize activations per batch see that padding, so batch_size is part of the protocol.
+    """
+
+    version: ClassVar[int] = 1
+    metric: ClassVar[str] = "accuracy"
+    direction: ClassVar[Literal["higher", "lower"]] = "higher"
+    head: ClassVar[str] = "sequence-classification"
+    is_binary: ClassVar[bool] = True
+
+    data: str = Field(description="embedded:banking77, a local file or folder, or a Hub id")
+    split: str = "test"
+    revision: str | None = None
+    config: str | None = None
+    train_split: str = "train"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    limit: int | None = Field(None, ge=1, description="evaluate only the first so many samples")
+    max_length: int = Field(128, ge=1, le=1_000_000)
+    batch_size: int = Field(64, ge=1, le=65536)
+
+    @property
+    def protocol_id(self) -> str:
+        return f"text-classification/v{self.version}:max_length={self.max_length},batch_size={self.batch_size}"
+
+    def check(self) -> None:
+        """Raise DataError if the data isn't there; reads no samples and uses no network."""
+        check_source(self.data, self.split, form="samples")
+
+    def load(self) -> Samples:
+        return self._load(self.split, self.limit)
+
+    def check_model(self, handle: ModelHandle, samples: Samples) -> None:
+        wanted = self._num_labels(samples)
+        found = int(handle.model.config.num_labels)
+        if found != wanted:
+            raise ModelError(
+                f"the model's head has {found} labels and {self.data} has {wanted}",
+                where=handle.source.id,
+                do="Use a model that was trained on this data, or the data that the model was trained on.",
+            )
+
+    def evaluate(self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress) -> list[SampleRow]:
+        encoded = self._encode(handle, samples)
+        predictions = [0] * len(samples)
+        with progress.bar("evaluate", len(samples)) as bar:
+            for indices in batching.batches_by_length([len(row["input_ids"]) for row in encoded], self.batch_size):
+                logits = session(batching.pad([encoded[index] for index in indices], handle.tokenizer))
+                for index, label in zip(indices, _arg_max(logits), strict=True):
+                    predictions[index] = label
+                bar.advance(len(indices))
+        return [
+            SampleRow(id=id_, prediction=str(found), target=str(label), score=float(found == label))
+            for id_, found, label in zip(samples.ids, predictions, samples.columns["label"], strict=True)
+        ]
+
+    def summarize(self, score_sum: float, weight_sum: float) -> float:
+        return score_sum / weight_sum
+
+    def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
+        if isinstance(locate(self.data, self.split), HubSource):
+            return None
+        samples = self._load(self.train_split, None) if training else self.load()
+        return len(samples), sum(min(self.max_length, len(text) // 4 + 3) for text in samples.columns["text"])
+
+    def training_batches(self, handle: ModelHandle, batch_size: int, max_samples: int | None, seed: int) -> list[Batch]:
+        import torch
+
+        samples = self._load(self.train_split, max_samples)
+        encoded = self._encode(handle, samples)
+        labels = samples.columns["label"]
+        chosen = batching.shuffled_batches([len(row["input_ids"]) for row in encoded], batch_size, seed)
+        return [
+            {
+                **batching.pad([encoded[index] for index in indices], handle.tokenizer),
+                "labels": torch.tensor([labels[index] for index in indices]),
+            }
+            for indices in chosen
+        ]
+
+    def workload_batches(
+        self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
+    ) -> list[Batch]:
+        count = max(batch_size, min(len(samples), max(64, batch_size)))
+        texts = [samples.columns["text"][index % len(samples)] for index in range(count // batch_size * batch_size)]
+        options: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": sequence_length}
+        encoded = handle.tokenizer(texts, return_tensors="pt", **options)
+        split = {name: tensor.split(batch_size) for name, tensor in encoded.items()}
+        return [{name: parts[index] for name, parts in split.items()} for index in range(len(texts) // batch_size)]
+
+    def _load(self, split: str, limit: int | None) -> Samples:
+        columns = {"text": self.text_column, "label": self.label_column}
+        if self.text_pair_column:
+            columns["text_pair"] = self.text_pair_column
+        return load_samples(
+            self.data, split=split, columns=columns, revision=self.revision, config=self.config, limit=limit
+        )
+
+    def _encode(self, handle: ModelHandle, samples: Samples) -> list[dict[str, list[int]]]:
+        pairs = samples.columns.get("text_pair")
+        return batching.encode(handle.tokenizer, samples.columns["text"], pairs, self.max_length)
+
+    def _num_labels(self, samples: Samples) -> int:
+        return len(samples.label_names) if samples.label_names else max(samples.columns["label"]) + 1
+
+
+def _arg_max(logits: torch.Tensor) -> list[int]:
+    if not bool(logits.isfinite().all()):
+        raise CellError(
+            "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
+        )
+    return [int(index) for index in logits.argmax(dim=-1)]
