@@ -14,7 +14,9 @@ from compressbench.core.protocols import Batch, Provenance
 if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle
 
-_WORDS = tuple(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "good", "bad", "very", "not", "is", "was"])
+_WORDS = (
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "good", "bad", "very", "not", "is", "was",
+)  # fmt: skip
 
 
 class FakeClock:

@@ -28,7 +28,7 @@ PEAK_RATE, WEIGHT_DECAY, DROPOUT, WARMUP_STEPS = 2e-3, 0.1, 0.1, 60
 
 
 def read_splits() -> tuple[str, str]:
-    text = gzip.open(TEXT, "rt", encoding="utf-8").read()
+    text = gzip.decompress(TEXT.read_bytes()).decode()
     cut = int(len(text) * 0.9)
     return text[:cut], text[cut:]
 
