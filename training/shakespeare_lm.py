@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = ROOT / "compressbench/data/embedded/tinyshakespeare/input.txt.gz"
 OUT = ROOT / "compressbench/models/embedded/shakespeare_lm"
 VOCABULARY, CONTEXT, BATCH, SEED = 1024, 256, 24, 0
-PEAK_RATE, WEIGHT_DECAY, DROPOUT, WARMUP_STEPS = 2e-3, 0.1, 0.1, 60
+PEAK_RATE, WEIGHT_DECAY, DROPOUT, WARMUP_STEPS = 3e-3, 0.01, 0.05, 60
 
 
 def read_splits() -> tuple[str, str]:
@@ -51,7 +51,7 @@ def train_tokenizer(text: str) -> PreTrainedTokenizerFast:
 def make_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
+            vocab_size=VOCABULARY, hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=2 * CONTEXT, tie_word_embeddings=True,
             bos_token_id=0, eos_token_id=0, pad_token_id=0, rope_theta=10000.0,
         )
@@ -114,7 +114,7 @@ def train(model: LlamaForCausalLM, tokens: torch.Tensor, held_out: torch.Tensor,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
     options = parser.parse_args()
     torch.manual_seed(SEED)

@@ -27,7 +27,7 @@ class Step(Spec):
 class LinearStep(Step):
     """A step on linear modules. Output heads and tied weights are left alone unless a target names them."""
 
-    targets: tuple[str, ...] = Field((), description="module names, their last parts, or re: patterns; default: all")
+    targets: tuple[str, ...] = Field((), description="module names, parts of them, or re: patterns; default: all")
     ignore: tuple[str, ...] = Field((), description="the same for modules to leave out; output heads always are")
 
     def chosen(self, handle: ModelHandle) -> dict[str, nn.Linear]:

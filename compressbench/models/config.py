@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def is_embedded(model_id: str) -> bool:
 
 def is_local(model_id: str) -> bool:
     """A path rather than a Hub id: it exists, or is spelled like a path."""
-    return model_id.startswith(("/", "./", "../", "~")) or Path(model_id).expanduser().is_dir()
+    # of os.path: False, not an error, for what can't be a path
+    return model_id.startswith(("/", "./", "../", "~")) or os.path.isdir(model_id)
 
 
 def model_folder(model_id: str) -> Path | None:
@@ -29,8 +31,8 @@ def model_folder(model_id: str) -> Path | None:
         return _embedded_folder(model_id)
     if not is_local(model_id):
         return None
-    folder = Path(model_id).expanduser()
-    if not (folder / "config.json").is_file():
+    folder = Path(os.path.expanduser(model_id))
+    if not os.path.isfile(folder / "config.json"):
         raise ModelError(
             "no model is there: config.json is missing",
             where=model_id,

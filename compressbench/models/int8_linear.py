@@ -31,7 +31,7 @@ class Int8WeightLinear(Int8Linear):
     """y = x Wᵀ · scale + bias with int8 W and activations in their own type.
 
     bfloat16 activations on CPU use PyTorch's packed int8 kernel; anything else dequantizes in every call, which saves
-    memory and costs time.
+    memory and costs time. float16 can't hold sums of unscaled codes, so there the weights are scaled first.
     """
 
     weight: torch.Tensor
@@ -48,6 +48,8 @@ class Int8WeightLinear(Int8Linear):
             rows = x.reshape(-1, self.in_features)
             scale = self.weight_scale.to(x.dtype)
             y = torch._weight_int8pack_mm(rows, self.weight, scale).reshape(*x.shape[:-1], self.out_features)
+        elif x.dtype == torch.float16:
+            y = functional.linear(x, (self.weight.float() * self.weight_scale.float()[:, None]).to(x.dtype))
         else:
             y = functional.linear(x, self.weight.to(x.dtype)) * self.weight_scale.to(x.dtype)
         return y if self.bias is None else y + self.bias
@@ -70,7 +72,6 @@ class Int8DynamicLinear(Int8Linear):
     ) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
         self.engine, self.reduce_range = engine, reduce_range
-        self._has_bias = bias is not None
         if engine == "cuda":
             self.register_buffer("weight", weight)
             self.register_buffer("weight_scale", scale)
@@ -79,6 +80,7 @@ class Int8DynamicLinear(Int8Linear):
             self._pack(weight, scale, None if bias is None else bias.detach())
 
     def _pack(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._has_bias = bias is not None
         previous = torch.backends.quantized.engine
         with warnings.catch_warnings():
             # quantized tensor types are deprecated in favour of torchao, whose CPU kernels are slower in eager mode
@@ -94,6 +96,13 @@ class Int8DynamicLinear(Int8Linear):
     def packed_again(self) -> Any:
         """The same weights packed a second time: what that allocates is what the packed form occupies."""
         return Int8DynamicLinear(**self._by_argument(), engine=self.engine, reduce_range=self.reduce_range).packed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Int8DynamicLinear:
+        # the packed form's own copy would be packed for whatever engine the process is set to
+        tensors: dict[str, Any] = {
+            name: None if tensor is None else tensor.clone() for name, tensor in self._by_argument().items()
+        }
+        return Int8DynamicLinear(**tensors, engine=self.engine, reduce_range=self.reduce_range).train(self.training)
 
     def _by_argument(self) -> dict[str, Any]:
         tensors = self.stored_tensors()
@@ -116,7 +125,8 @@ class Int8DynamicLinear(Int8Linear):
             warnings.simplefilter("ignore")
             quantized, bias = torch.ops.quantized.linear_unpack(self.packed)
             tensors = {"weight": quantized.int_repr(), "weight_scale": quantized.q_per_channel_scales().float()}
-        return tensors if bias is None else {**tensors, "bias": bias}
+        # qnnpack makes up a bias of zeros where none was given
+        return {**tensors, "bias": bias} if self._has_bias else tensors
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name, tensor in self.stored_tensors().items():

@@ -10,6 +10,7 @@ import torch
 import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+from safetensors import SafetensorError
 
 from compressbench.core.errors import ModelError
 from compressbench.models.config import encoder_folder, is_embedded, model_folder
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _AUTO = {"sequence-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
-_LOADING_FAILS_WITH = (OSError, ValueError, RuntimeError, KeyError, HFValidationError, OfflineModeIsEnabled)
+_LOADING_FAILS_WITH = (
+    OSError, ValueError, RuntimeError, KeyError, SafetensorError, HFValidationError, OfflineModeIsEnabled,
+)  # fmt: skip
 
 
 def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Supplies | None = None) -> ModelHandle:
@@ -135,10 +138,10 @@ def _require_safetensors(folder: Path) -> None:
 
 
 def _sha256_of(*folders: Path) -> str:
-    """One digest over the weights, configuration and tokenizer files, in the order of their names."""
+    """One digest over the weights, configuration, tokenizer and code files, in the order of their names."""
     digest = hashlib.sha256()
     for folder in folders:
-        files = [path for path in folder.iterdir() if path.suffix in {".safetensors", ".json", ".txt", ".model"}]
+        files = [path for path in folder.iterdir() if path.suffix in {".safetensors", ".json", ".txt", ".model", ".py"}]
         for path in sorted(files):
             if path.name == "training.json":
                 continue

@@ -34,7 +34,7 @@ def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
 
 
 def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> dict[str, nn.Linear]:
-    """The linear modules to compress by name. `targets` and `ignore` are module names, their last parts, or `re:` patterns.
+    """The linear modules to compress by name. `targets` and `ignore` are module names, parts of them, or `re:` patterns.
 
     Without targets: every linear module but output heads. Tied weights (an lm_head that shares its tensor with the
     embedding) are never touched, because changing one changes the other. Raises UnsupportedError if nothing is left.
@@ -58,9 +58,11 @@ def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequen
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a module's dotted name is, or ends in, one of the names, or matches one of the `re:` patterns."""
+    """Whether a module's dotted name has one of `patterns` as a run of whole parts, or matches one of the `re:` patterns
+    from its start.
+    """
     return any(
-        re.match(pattern[3:], name) if pattern.startswith("re:") else pattern in (name, *name.split("."))
+        re.match(pattern[3:], name) if pattern.startswith("re:") else f".{pattern}." in f".{name}."
         for pattern in patterns
     )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compressbench.core.errors import ModelError
+from compressbench.models.handle import ModelHandle
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,6 +36,18 @@ def shuffled_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list
 def _sorted_slices(indices: list[int], lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     indices = sorted(indices, key=lambda index: lengths[index])
     yield from (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
+
+
+def require_positions(handle: ModelHandle, num_tokens: int, do: str) -> None:
+    """Raise ModelError if the model can't read so many tokens at once; on CUDA that would poison the whole process."""
+    longest = getattr(handle.model.config, "max_position_embeddings", None)
+    if longest is not None and num_tokens > longest:
+        raise ModelError(
+            f"the model reads at most {longest} tokens at once",
+            where=handle.source.id,
+            got=f"{num_tokens} tokens",
+            do=do,
+        )
 
 
 def pad(encoded: Sequence[dict[str, list[int]]], tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from compressbench.core.errors import CellError, DataError, ModelError
+from compressbench.core.errors import CellError, DataError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, SampleRow, Session
 from compressbench.core.spec import Spec
 from compressbench.data.sources import HubSource, check_source, locate
 from compressbench.data.text import Text, load_text
 from compressbench.models.handle import ModelHandle
+from compressbench.tasks.batching import require_positions
+from compressbench.tasks.leakage import refuse_evaluation_data
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,7 @@ class Perplexity(Spec):
     that no earlier window scored, its first token is context only, and the tail that fills no window is dropped: the
     protocol of the GPTQ paper (arXiv:2210.17323). `unit: word` divides the same sum by white-space words. A sample is
     a window: score is its nats per unit, weight its units, prediction and target count its top-1 hits and its tokens.
+    Methods that quantize activations per batch see all windows of a batch, so batch_size is part of the protocol.
     """
 
     version: ClassVar[int] = 1
@@ -57,24 +60,21 @@ class Perplexity(Spec):
     @property
     def protocol_id(self) -> str:
         stride = self.stride or self.window
-        return f"perplexity/v{self.version}:window={self.window},stride={stride},unit={self.unit},tail=dropped,bos=none"
+        windows = f"window={self.window},stride={stride},batch_size={self.batch_size},join={self.join!r}"
+        return f"perplexity/v{self.version}:{windows},unit={self.unit},tail=dropped,bos=none"
 
-    def check(self) -> None:
+    def check(self, *, training: bool = False) -> None:
         """Raise DataError if the data isn't there; uses no network."""
         check_source(self.data, self.split, form="text")
+        if training:
+            check_source(self.data, self.train_split, form="text")
+            refuse_evaluation_data(self.data, self.split, self.train_split)
 
     def load(self) -> Text:
         return self._text(self.split)
 
     def check_model(self, handle: ModelHandle, samples: Text) -> None:
-        longest = getattr(handle.model.config, "max_position_embeddings", None)
-        if longest is not None and self.window > longest:
-            raise ModelError(
-                f"the model reads at most {longest} tokens at once",
-                where=handle.source.id,
-                got=f"window {self.window}",
-                do=f"Set window to {longest} or less.",
-            )
+        require_positions(handle, self.window, "Lower the task's window.")
 
     def evaluate(self, session: Session, handle: ModelHandle, samples: Text, progress: Progress) -> list[SampleRow]:
         import torch
@@ -124,6 +124,7 @@ class Perplexity(Spec):
     def training_batches(self, handle: ModelHandle, batch_size: int, max_samples: int | None, seed: int) -> list[Batch]:
         import torch
 
+        refuse_evaluation_data(self.data, self.split, self.train_split)
         tokens = _tokenize(handle, self._text(self.train_split))
         starts = self._starts(len(tokens), self.data)
         generator = torch.Generator().manual_seed(seed)
@@ -137,6 +138,7 @@ class Perplexity(Spec):
     def workload_batches(
         self, handle: ModelHandle, samples: Text, batch_size: int, sequence_length: int
     ) -> list[Batch]:
+        require_positions(handle, sequence_length, "Lower workload.sequence_length.")
         tokens = _tokenize(handle, samples)
         count = max(1, min(len(tokens) // (batch_size * sequence_length), -(-64 // batch_size)))
         if len(tokens) < batch_size * sequence_length:

@@ -14,6 +14,7 @@ from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import HubSource, check_source, locate
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks import batching
+from compressbench.tasks.leakage import refuse_evaluation_data
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +49,12 @@ class TextClassification(Spec):
     def protocol_id(self) -> str:
         return f"text-classification/v{self.version}:max_length={self.max_length},batch_size={self.batch_size}"
 
-    def check(self) -> None:
+    def check(self, *, training: bool = False) -> None:
         """Raise DataError if the data isn't there; reads no samples and uses no network."""
         check_source(self.data, self.split, form="samples")
+        if training:
+            check_source(self.data, self.train_split, form="samples")
+            refuse_evaluation_data(self.data, self.split, self.train_split)
 
     def load(self) -> Samples:
         return self._load(self.split, self.limit)
@@ -63,6 +67,19 @@ class TextClassification(Spec):
                 f"the model's head has {found} labels and {self.data} has {wanted}",
                 where=handle.source.id,
                 do="Use a model that was trained on this data, or the data that the model was trained on.",
+            )
+        self._check_order(handle, samples)
+
+    def _check_order(self, handle: ModelHandle, samples: Samples) -> None:
+        """The same names in another order would score a good model as a bad one."""
+        ours, theirs = samples.label_names or (), tuple((handle.model.config.id2label or {}).values())
+        if ours != theirs and sorted(ours) == sorted(map(str, theirs)):
+            first = next(index for index, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+            raise ModelError(
+                "the model's labels are those of the data in another order",
+                where=handle.source.id,
+                got=f"label {first} is '{theirs[first]}' in the model and '{ours[first]}' in the data",
+                do="Give the data with the model's label order.",
             )
 
     def evaluate(self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress) -> list[SampleRow]:
@@ -91,6 +108,7 @@ class TextClassification(Spec):
     def training_batches(self, handle: ModelHandle, batch_size: int, max_samples: int | None, seed: int) -> list[Batch]:
         import torch
 
+        refuse_evaluation_data(self.data, self.split, self.train_split)
         samples = self._load(self.train_split, max_samples)
         encoded = self._encode(handle, samples)
         labels = samples.columns["label"]
@@ -106,12 +124,16 @@ class TextClassification(Spec):
     def workload_batches(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
-        count = max(batch_size, min(len(samples), max(64, batch_size)))
-        texts = [samples.columns["text"][index % len(samples)] for index in range(count // batch_size * batch_size)]
+        count = max(1, min(len(samples) // batch_size, -(-64 // batch_size)))
+        batching.require_positions(handle, sequence_length, "Lower workload.sequence_length.")
+        texts, pairs = (
+            None if column is None else [column[index % len(samples)] for index in range(count * batch_size)]
+            for column in (samples.columns["text"], samples.columns.get("text_pair"))
+        )
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": sequence_length}
-        encoded = handle.tokenizer(texts, return_tensors="pt", **options)
+        encoded = handle.tokenizer(texts, pairs, return_tensors="pt", **options)
         split = {name: tensor.split(batch_size) for name, tensor in encoded.items()}
-        return [{name: parts[index] for name, parts in split.items()} for index in range(len(texts) // batch_size)]
+        return [{name: parts[index] for name, parts in split.items()} for index in range(count)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         columns = {"text": self.text_column, "label": self.label_column}
@@ -123,10 +145,17 @@ class TextClassification(Spec):
 
     def _encode(self, handle: ModelHandle, samples: Samples) -> list[dict[str, list[int]]]:
         pairs = samples.columns.get("text_pair")
-        return batching.encode(handle.tokenizer, samples.columns["text"], pairs, self.max_length)
+        encoded = batching.encode(handle.tokenizer, samples.columns["text"], pairs, self.max_length)
+        batching.require_positions(
+            handle, max(len(row["input_ids"]) for row in encoded), "Lower the task's max_length."
+        )
+        return encoded
 
     def _num_labels(self, samples: Samples) -> int:
-        return len(samples.label_names) if samples.label_names else max(samples.columns["label"]) + 1
+        if samples.label_names:
+            return len(samples.label_names)
+        whole = samples if self.limit is None else self._load(self.split, None)
+        return int(max(whole.columns["label"])) + 1
 
 
 def _arg_max(logits: torch.Tensor) -> list[int]:

@@ -101,8 +101,8 @@ def test_the_mode_decides_the_kind(mode: str, kind: str, boundary: str) -> None:
     assert estimate.provenances["ram_energy_j"].kind == "modelled"
 
 
-def test_the_reason_names_the_assumed_watts() -> None:
-    assert "8 W for 2 busy threads" in meter_with(CPU()).provenance.uncertainty_reason
+def test_the_source_names_the_assumed_watts() -> None:
+    assert "8 W assumed for 2 busy threads" in meter_with(CPU()).provenance.source
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -39,6 +39,9 @@ class LogitDistillation(Step):
     batch_size: int = Field(32, ge=1, le=65536)
     learning_rate: float = Field(1e-4, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=1)
+    freeze_embeddings: bool = Field(
+        False, description="leave the input embeddings (and a head tied to them) as they are"
+    )
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the passes, by autocast")
 
     def num_training_samples(self, available: int) -> float:
@@ -53,6 +56,8 @@ class LogitDistillation(Step):
         teacher, student = supplies.teacher().model.eval(), handle.model.train()
         torch.manual_seed(supplies.seed)
         student.requires_grad_(True)
+        if self.freeze_embeddings:
+            student.get_input_embeddings().requires_grad_(False)
         last_loss, steps = self._train(student, teacher, handle)
         return handle.with_model(student.eval().requires_grad_(False), num_steps=steps, last_loss=last_loss)
 
@@ -61,14 +66,16 @@ class LogitDistillation(Step):
 
         batches = handle.supplies.training_batches
         assert batches is not None  # noqa: S101 -- apply saw to it
-        epoch = batches(self.batch_size, self.max_samples, handle.supplies.seed)
-        steps = max(1, round(len(epoch) * self.num_epochs))
-        optimizer = torch.optim.AdamW(student.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        epochs = (batches(self.batch_size, self.max_samples, handle.supplies.seed + number) for number in count())
+        first = next(epochs)
+        steps = max(1, round(len(first) * self.num_epochs))
+        trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_up_then_decay(step, steps))
         zeros = _pruned_weights(student)
         recent: list[float] = []
         with handle.supplies.progress.bar("distil", steps) as bar:
-            for batch in _cycle(epoch, steps):
+            for batch in islice(chain(first, chain.from_iterable(epochs)), steps):
                 loss = self._loss(student, teacher, batch, handle.device)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -119,11 +126,6 @@ def _pruned_weights(model: PreTrainedModel) -> list[tuple[torch.Tensor, torch.Te
 def _restore(zeros: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     for weight, mask in zeros:
         weight.masked_fill_(mask, 0.0)
-
-
-def _cycle(epoch: Sequence[Batch], steps: int) -> Iterator[Batch]:
-    for step in range(steps):
-        yield epoch[step % len(epoch)]
 
 
 def _warm_up_then_decay(step: int, steps: int) -> float:

@@ -10,8 +10,9 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), averaged over rows, for logits (rows x classes).
 
     Hinton, Vinyals & Dean 2015, arXiv:1503.02531. T² keeps the gradient's size; for T → ∞ the value tends to the
-    variance over classes of (student - teacher), halved.
+    variance over classes of (student - teacher), halved. Computed in float32, or in float64 if that is given.
     """
-    log_p = functional.log_softmax(student.float() / temperature, dim=-1)
-    log_q = functional.log_softmax(teacher.float() / temperature, dim=-1)
+    precise = torch.promote_types(student.dtype, torch.float32)
+    log_p = functional.log_softmax(student.to(precise) / temperature, dim=-1)
+    log_q = functional.log_softmax(teacher.to(precise) / temperature, dim=-1)
     return functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2

@@ -38,8 +38,10 @@ class DepthPruning(Step):
 
     def check_model(self, config: Mapping[str, Any]) -> None:
         present = config.get("num_hidden_layers")
-        if not isinstance(present, int):
-            return
+        if isinstance(present, int):
+            self._check_amount(present)
+
+    def _check_amount(self, present: int) -> None:
         wanted, last = (self.num_layers, None) if self.keep is None else (len(self.keep), self.keep[-1])
         if (wanted is not None and wanted > present) or (last is not None and last >= present):
             raise UnsupportedError(
@@ -63,8 +65,8 @@ class DepthPruning(Step):
 
         from compressbench.models.parts import layer_stack
 
-        self.check_model(handle.config)
         owner, name, layers = layer_stack(handle.model)
+        self._check_amount(len(layers))  # not of config.json, which may spell the number otherwise (n_layers)
         kept = self.layers_to_keep(len(layers))
         setattr(owner, name, nn.ModuleList([layers[index] for index in kept]))
         _renumber(handle.model, kept)

@@ -40,6 +40,10 @@ class Magnitude(LinearStep):
             raise ValueError('give sparsity, or mask_structure such as "2:4"')
         if pattern is None:
             return self
+        if "group" in self.model_fields_set:
+            raise ValueError(
+                f'mask_structure "{self.mask_structure}" chooses among its own neighbours; leave group out'
+            )
         kept, group = pattern
         if not 0 < kept < group:
             raise ValueError(f'mask_structure "{self.mask_structure}" must keep between 1 and {group - 1} of {group}')
