@@ -97,9 +97,10 @@ class _Checker:
             return None
         return Resolved(use.name, value, value.model_dump(mode="json"))
 
-    def resolve_all(self, uses: tuple[Use, ...], table: Registry, key: str) -> tuple[Resolved, ...]:
-        found = [self.resolve(use, table, f"{key}[{index}]") for index, use in enumerate(uses)]
-        return tuple(each for each in found if each is not None)
+    def resolve_all(self, uses: tuple[Use, ...], table: Registry, key: str) -> dict[str, Resolved]:
+        """Those that could be resolved, by their key paths."""
+        found = {f"{key}[{index}]": self.resolve(use, table, f"{key}[{index}]") for index, use in enumerate(uses)}
+        return {at: each for at, each in found.items() if each is not None}
 
     def finish(self) -> None:
         if self.problems:
@@ -118,9 +119,10 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     """
     recipe, checker = loaded.recipe, _Checker(loaded)
     config = checker.run("model.id", lambda: read_config(recipe.model.id))
-    tasks = checker.resolve_all(recipe.tasks, registry.tasks, "tasks")
-    meters = checker.resolve_all(recipe.meters, registry.meters, "meters")
-    _check_tasks(checker, recipe, tasks, config)
+    tasks_at = checker.resolve_all(recipe.tasks, registry.tasks, "tasks")
+    tasks = tuple(tasks_at.values())
+    meters = tuple(checker.resolve_all(recipe.meters, registry.meters, "meters").values())
+    _check_tasks(checker, recipe, tasks_at, config)
     arms = [("baseline", "baseline", recipe.baseline.compress, recipe.baseline.runtime, "baseline")]
     arms += [
         (candidate.name, "candidate", candidate.compress, candidate.runtime, f"candidates[{index}]")
@@ -128,14 +130,18 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     ]
     prepared = []
     for name, role, compress, runtime_use, key in arms:
-        steps = checker.resolve_all(compress, registry.methods, f"{key}.compress")
+        steps = tuple(checker.resolve_all(compress, registry.methods, f"{key}.compress").values())
         runtime = checker.resolve(runtime_use, registry.runtimes, runtime_use.key_path or f"{key}.runtime")
         if len(steps) == len(compress):
-            _check_steps(checker, recipe, steps, config, f"{key}.compress")
+            _check_steps(checker, tasks, steps, config or {}, f"{key}.compress")
         prepared.append((name, role, steps, runtime))
     checker.finish()
     schedule = Schedule(recipe.workload.rounds, recipe.workload.block_s, recipe.workload.output_tokens)
     shared = _shared_content(recipe, tasks, meters)
+    # a candidate is paired with its baseline, and may have it as its teacher
+    _, _, baseline_steps, baseline_runtime = prepared[0]
+    if baseline_runtime is not None:
+        shared["baseline"] = [*(step.as_data() for step in baseline_steps), baseline_runtime.as_data()]
     cells = tuple(
         Cell(name, role, steps, runtime, _key(shared, steps, runtime), _seconds(tasks, steps, config, schedule))
         for name, role, steps, runtime in prepared
@@ -146,15 +152,15 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
 
 
 def _check_tasks(
-    checker: _Checker, recipe: Recipe, tasks: tuple[Resolved, ...], config: Mapping[str, Any] | None
+    checker: _Checker, recipe: Recipe, tasks: Mapping[str, Resolved], config: Mapping[str, Any] | None
 ) -> None:
-    for index, task in enumerate(tasks):
-        key = f"tasks[{index}]"
+    first = next(iter(tasks.values()), None)
+    for key, task in tasks.items():
         checker.run(f"{key}.data", task.value.check)
-        if task.value.head != tasks[0].value.head:
-            checker.add(key, RecipeError("one model can't have both heads", got=f"{tasks[0].name} and {task.name}"))
+        if first is not None and task.value.head != first.value.head:
+            checker.add(key, RecipeError("one model can't have both heads", got=f"{first.name} and {task.name}"))
         checker.run(key, lambda task=task: _check_head(task, config))  # type: ignore[misc]
-    if recipe.workload.output_tokens is not None and tasks and tasks[0].value.head != "causal-lm":
+    if recipe.workload.output_tokens is not None and first is not None and first.value.head != "causal-lm":
         error = RecipeError("only a language model can generate", do="Remove output_tokens.")
         checker.add("workload.output_tokens", error)
 
@@ -163,13 +169,14 @@ def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
     names = [str(name) for name in (config or {}).get("architectures") or ()]
     ending = _HEAD_ENDINGS[task.value.head]
     if names and not any(name.endswith(ending) for name in names):
-        raise RecipeError(f"the task '{task.name}' needs a model {ending[3:]}", got=", ".join(names))
+        raise RecipeError(f"the task '{task.name}' needs a model with the head {ending}", got=", ".join(names))
 
 
 def _check_steps(
-    checker: _Checker, recipe: Recipe, steps: tuple[Resolved, ...], config: Mapping[str, Any] | None, key: str
+    checker: _Checker, tasks: tuple[Resolved, ...], steps: tuple[Resolved, ...], config: Mapping[str, Any], key: str
 ) -> None:
-    weights, config = recipe.model.dtype, dict(config or {})
+    recipe = checker.loaded.recipe
+    weights = recipe.model.dtype
     for index, step in enumerate(steps):
         facts, at = step.value.facts, f"{key}[{index}]"
         if weights not in facts.accepts:
@@ -184,6 +191,8 @@ def _check_steps(
                 ),
             )
             return
+        if facts.needs_training_data and tasks:
+            checker.run(at, lambda: tasks[0].value.check(training=True))
         if recipe.device != "auto" and recipe.device not in facts.devices:
             error = RecipeError(f"'{step.name}' doesn't run on {recipe.device}", got=", ".join(sorted(facts.devices)))
             checker.add(at, error)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle
 
 _WORDS = (
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "good", "bad", "very", "not", "is", "was",
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "good", "bad",
+    "very", "not", "is", "was",
 )  # fmt: skip
 
 

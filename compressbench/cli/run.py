@@ -36,6 +36,7 @@ def run(
 def _run(recipe: Path, out: Path, resume: bool) -> int:
     """How many cells failed."""
     from compressbench.cli.bars import TerminalProgress
+    from compressbench.core.names import one_line
     from compressbench.run import run_recipe
 
     num_failed = 0
@@ -43,5 +44,5 @@ def _run(recipe: Path, out: Path, resume: bool) -> int:
         for record in run_recipe(recipe, out, progress=progress, resume=resume):
             num_failed += record.status == "failed"
             if record.failure is not None:
-                progress.say(f"  {record.status}: {record.failure.message}")
+                progress.say(one_line(f"  {record.status}: {record.failure.message}"))
     return num_failed

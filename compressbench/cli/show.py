@@ -34,16 +34,18 @@ def _print(record: Record) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from compressbench.core.names import one_line
     from compressbench.report.heading import heading
     from compressbench.report.rows import rows_of
     from compressbench.report.words import title, value_text
 
     console = Console(highlight=False)
-    console.print(Text(f"{record.candidate}  ({record.status})", style="bold"))
-    console.print(Text(heading(record), style="dim"))
+    console.print(Text(one_line(f"{record.candidate}  ({record.status})"), style="bold"))
+    console.print(Text(one_line(heading(record)), style="dim"))
     for name, text in _facts(record):
-        console.print(Text(f"{name:<12}{text}"))
-    grid = Table("quantity", "value", "95 % interval", "kind", "source or reason", box=box.SIMPLE_HEAD)
+        console.print(Text(one_line(f"{name:<12}{text}")))
+    grid = Table("quantity", "value", "95 % interval", "kind", box=box.SIMPLE_HEAD)
+    grid.add_column("source or reason", overflow="fold")
     for name, cell in rows_of([record])[0].cells.items():
         low, high = (
             None if bound is None else cell.model_copy(update={"value": bound, "kind": ""})
@@ -51,7 +53,8 @@ def _print(record: Record) -> None:
         )
         interval = "" if low is None or high is None else f"{value_text(name, low)} … {value_text(name, high)}"
         bare = cell.model_copy(update={"kind": ""})
-        grid.add_row(*map(Text, (title(name), value_text(name, bare), interval, cell.kind, cell.reason or cell.source)))
+        words = (title(name), value_text(name, bare), interval, cell.kind, cell.reason or cell.source)
+        grid.add_row(*(Text(one_line(word)) for word in words))
     console.print(grid)
 
 

@@ -11,9 +11,11 @@ import typer
 
 from compressbench.cli import arguments
 from compressbench.core.errors import InputError
+from compressbench.core.garbage import no_garbage_collection
 
 if TYPE_CHECKING:
     from compressbench.records.record import Record
+    from compressbench.report.rows import Row
 
 
 class Form(StrEnum):
@@ -24,7 +26,7 @@ class Form(StrEnum):
 
 
 def table(
-    records: Annotated[list[Path], typer.Argument(metavar="RECORDS...", help="Folders or files of records.")],
+    records: Annotated[list[Path], typer.Argument(metavar="RECORDS", help="Folders or files of records.")],
     form: Annotated[Form, typer.Option("--format", "-f", help="How to print it.")] = Form.terminal,
     as_json: arguments.AsJson = False,
     all_runs: Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")] = False,
@@ -40,47 +42,70 @@ def print_rows(
     only_recipe: str = "",
 ) -> None:  # fmt: skip
     """Read records and print them; what could not be read is said on standard error."""
+    from compressbench.report.rows import latest
+
+    def read_and_print() -> None:
+        records = _read(paths, only_recipe)
+        records = records if all_runs else latest(records)
+        if form == "terminal":
+            _print_tables(records, full)
+        else:
+            _give(_as_text(records, form, full), out)
+
+    if form == "terminal" and out is not None:
+        raise InputError("a terminal table can't be written into a file", do="Add --format md, csv or json.")
+    # hundreds of records are millions of numbers, and nothing here makes cycles
+    with no_garbage_collection():
+        read_and_print()
+
+
+def _read(paths: Sequence[Path], only_recipe: str) -> list[Record]:
     from compressbench.records.store import read_records
-    from compressbench.report.rows import latest, rows_of
 
     records, unreadable = read_records(paths)
     for each in unreadable:
         typer.echo(f"warning: left out: {each.reason}", err=True)
-    if only_recipe:
-        from compressbench.plan import plan_file
+    if not only_recipe:
+        return records
+    from compressbench.plan import plan_file
 
-        recipe_hash = plan_file(only_recipe).recipe_hash
-        records = [record for record in records if record.recipe.hash == recipe_hash]
-    rows = rows_of(records if all_runs else latest(records))
-    if form == "terminal":
-        _print_by_recipe(records, rows, full, out)
-        return
+    # not by the recipe's hash: with --resume the recipe may have got new candidates since the others were measured
+    plan = plan_file(only_recipe)
+    keys = {cell.key for cell in plan.cells}
+    return [record for record in records if record.recipe.name == plan.recipe.name and record.key in keys]
+
+
+def _print_tables(records: Sequence[Record], full: bool) -> None:
+    """One table for all records that were measured under the same conditions."""
+    from rich.console import Console
+
+    from compressbench.report.heading import conditions, heading
+    from compressbench.report.rows import rows_of
+    from compressbench.report.terminal import print_table
+
+    console = Console()
+    groups: dict[str, list[tuple[Record, Row]]] = {}
+    for record, row in zip(records, rows_of(records), strict=True):
+        groups.setdefault(conditions(record), []).append((record, row))
+    for group in groups.values():
+        newest, _ = group[-1]
+        print_table([row for _, row in group], heading(newest), full=full, console=console)
+
+
+def _as_text(records: Sequence[Record], form: str, full: bool) -> str:
     from compressbench.report import plain
+    from compressbench.report.rows import rows_of
 
-    text = {"md": lambda: plain.to_markdown(rows, full=full), "csv": lambda: plain.to_csv(rows)}.get(
-        form, lambda: plain.to_json(rows) + "\n"
-    )()
+    rows = rows_of(records)
+    if form == "json":
+        return plain.to_json(rows) + "\n"
+    return plain.to_markdown(rows, full=full) if form == "md" else plain.to_csv(rows)
+
+
+def _give(text: str, out: Path | None) -> None:
+    from compressbench.records.files import write_atomically
+
     if out is None:
         typer.echo(text, nl=False)
     else:
-        _write(out, text)
-
-
-def _print_by_recipe(records: list[Record], rows: list, full: bool, out: Path | None) -> None:  # type: ignore[type-arg]
-    from rich.console import Console
-
-    from compressbench.report.heading import heading
-    from compressbench.report.terminal import print_table
-
-    if out is not None:
-        raise InputError("a terminal table can't be written into a file", do="Add --format md, csv or json.")
-    console = Console()
-    for name in dict.fromkeys(row.recipe for row in rows):
-        newest = [record for record in records if record.recipe.name == name][-1]
-        print_table([row for row in rows if row.recipe == name], heading(newest), full=full, console=console)
-
-
-def _write(out: Path, text: str) -> None:
-    from compressbench.records.files import write_atomically
-
-    write_atomically(out, text.encode())
+        write_atomically(out, text.encode())

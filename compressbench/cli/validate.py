@@ -20,4 +20,6 @@ def validate(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> Non
     if as_json:
         typer.echo(json.dumps({"recipe": plan.recipe.name, "hash": plan.recipe_hash, "is_valid": True}))
     else:
-        typer.echo(f"{recipe}: valid; 1 baseline, {len(plan.cells) - 1} candidates, hash {plan.recipe_hash}")
+        count = len(plan.cells) - 1
+        candidates = f"{count} candidate{'' if count == 1 else 's'}"
+        typer.echo(f"{recipe}: valid; 1 baseline, {candidates}, hash {plan.recipe_hash}")

@@ -1,4 +1,4 @@
-"""Nearest right words, and names that are safe as file names."""
+"""Nearest right words, names that are safe as file names, and text that is safe on a terminal."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean '{near[0]}'?"
     return f"Known: {', '.join(words)}." if words else "None is known."
+
+
+def one_line(text: str) -> str:
+    """Text without line ends, escape sequences and signs that turn the direction of writing."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)

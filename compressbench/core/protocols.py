@@ -119,8 +119,10 @@ class Task(Protocol):
         """Everything that changes the number but is not the data: windows, strides, lengths, templates."""
         ...
 
-    def check(self) -> None:
-        """Raise DataError if the data isn't there, without reading all of it and without a network."""
+    def check(self, *, training: bool = False) -> None:
+        """Raise DataError if the data isn't there, without reading all of it and without a network. With `training`
+        also if there is no training split apart from the evaluation data.
+        """
         ...
 
     def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:

@@ -55,7 +55,7 @@ class Registry:
         module, _, attribute = self.table[name].partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever the module of a plug-in raises becomes an error that names it
             raise MissingDependencyError(
                 f"the {self.kind} '{name}' can't be imported from {self.table[name]}",
                 got=f"{type(error).__name__}: {error}",

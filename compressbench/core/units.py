@@ -34,8 +34,10 @@ def humanize(value: float, unit: str) -> str:
     base = unit.partition("/")[0]
     # a value that would round up to 1000 belongs to the next prefix
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
-    if unit == "1/s" or not base:
-        return f"{three_digits(value)} {unit}".strip()
+    if unit == "1/s":
+        return f"{three_digits(value)}/s"
+    if not base:
+        return three_digits(value)
     return f"{three_digits(value / scale)} {prefix}{base}"
 
 
@@ -47,5 +49,6 @@ def three_digits(value: float) -> str:
     """
     if value == 0:
         return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
+    # the exponent after rounding: 0.9999 is 1.00
+    decimals = max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
     return f"{value:.{decimals}f}"

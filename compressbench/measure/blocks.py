@@ -10,11 +10,11 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import MeterError
+from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Clock, Instrument, Session
 from compressbench.measure.steady_state import WarmUpRule, warm_up
@@ -95,7 +95,8 @@ def compare(
     """
     calls = {arm: _caller(session, inputs, schedule.output_tokens) for arm, session in arms.items()}
     working = _Instruments(dict(instruments))
-    with _no_garbage_collection():
+    gc.collect()
+    with no_garbage_collection():
         warm = {arm: warm_up(call, clock, schedule.warm_up) for arm, call in calls.items()}
         block_s = max([schedule.block_s, *(instrument.min_window_s for instrument in working.open.values())])
         lengths = {arm: max(1, round(block_s / median)) for arm, (_, median) in warm.items()}
@@ -176,15 +177,3 @@ def _without(block: Block, names: set[str]) -> Block:
 def _provenance(instrument: Any, raw: str) -> Any:
     """An instrument with several raw values may give each a provenance of its own."""
     return getattr(instrument, "provenances", {}).get(raw, instrument.provenance)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

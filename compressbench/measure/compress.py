@@ -28,13 +28,15 @@ def apply_steps(handle: Any, steps: Sequence[Resolved], instruments: Mapping[str
     window = _Window(instruments)
     window.start()
     applied: list[AppliedStep] = []
-    for step in steps:
-        _check(step, handle)
-        begun = time.perf_counter()
-        handle = step.value.apply(handle)
-        seconds = time.perf_counter() - begun
-        applied.append(AppliedStep(use=step.name, options=step.options, seconds=seconds, notes=handle.notes))
-    raw = window.stop()
+    try:
+        for step in steps:
+            _check(step, handle)
+            begun = time.perf_counter()
+            handle = step.value.apply(handle)
+            seconds = time.perf_counter() - begun
+            applied.append(AppliedStep(use=step.name, options=step.options, seconds=seconds, notes=handle.notes))
+    finally:
+        raw = window.stop()  # the next candidate starts the same instruments again
     energy = energy_reading("compress_energy_j", instruments, raw)
     readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else [])]
     return Compressed(handle, tuple(applied), readings, window.absent)

@@ -45,6 +45,7 @@ def score(
         task=question.task.name,
         version=task.version,
         protocol_id=task.protocol_id,
+        options=question.task.options,
         data=samples.source,
         split=samples.split,
         data_revision=samples.revision,

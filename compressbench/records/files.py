@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,8 +22,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+    finally:
+        # gone already after the rename; below a file, or on a broken disk, there is nothing to remove
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def make_folder(path: Path) -> Path:

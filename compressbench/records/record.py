@@ -61,6 +61,7 @@ class Score(Spec):
     task: str
     version: int
     protocol_id: str
+    options: Mapping[str, Any]
     data: str
     split: str
     data_revision: str
@@ -148,6 +149,16 @@ class Record(Spec):
     def _is_ok_or_says_why_not(self) -> Record:
         if (self.status == "ok") == (self.failure is not None):
             raise ValueError(f"status '{self.status}' and failure {self.failure!r} contradict each other")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_was_asked(self) -> Record:
+        lacking = [
+            *({"model", "tasks", "meters", "candidates"} - self.recipe.text.keys()),
+            *({"scenario", "batch_size", "sequence_length"} - self.workload.keys()),
+        ]
+        if lacking:
+            raise ValueError(f"the recipe or the workload lacks {', '.join(sorted(lacking))}")
         return self
 
     @property

@@ -7,15 +7,20 @@ from compressbench.records.record import Record
 
 def heading(record: Record) -> str:
     """Recipe, model, machine, threads, workload and date of a record."""
+    return f"{conditions(record)} · {record.created_utc[:10]}"
+
+
+def conditions(record: Record) -> str:
+    """The same without the date: what records must share to stand in one table."""
     environment, workload = record.environment, record.workload
     gpus = environment.gpus or ()
     device = gpus[0].name if record.device.startswith("cuda") and gpus else environment.cpu_model
-    model = record.recipe.text["model"]["id"]
+    generated = workload.get("output_tokens")
     parts = [
         record.recipe.name,
-        model,
+        record.recipe.text["model"]["id"],
         f"{device or 'unknown processor'}, {environment.num_threads or '?'} threads",
-        f"{workload['scenario']}, batch {workload['batch_size']}, {workload['sequence_length']} tokens",
-        record.created_utc[:10],
+        f"{workload['scenario']}, batch {workload['batch_size']}, {workload['sequence_length']} tokens"
+        + (f" and {generated} generated" if generated else ""),
     ]
     return " · ".join(parts)

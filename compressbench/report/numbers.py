@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from compressbench.core.protocols import Provenance
 from compressbench.core.reading import Reading
@@ -20,31 +21,43 @@ _CLOCK = Provenance(kind="measured", source="monotonic clock (perf_counter_ns), 
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95}
 
 
-def number(record: Record, name: str) -> Reading | None:
-    """A named number of a record, or None if it isn't there."""
-    found = record.reading(name)
-    if found is not None or record.measurement is None or name not in _FROM_BLOCKS:
-        return found
-    blocks = own_blocks(record.measurement, record.role)
-    return _FROM_BLOCKS[name](record.measurement, blocks, name)
+def numbers_of(record: Record) -> dict[str, Reading]:
+    """Every number of a record by its name; what isn't there has no key."""
+    found = {reading.name: reading for reading in record.readings}
+    if record.measurement is not None:
+        blocks = own_blocks(record.measurement, record.role)
+        found |= {reading.name: reading for reading in _from_blocks(record.measurement, blocks)}
+    return found
+
+
+def _from_blocks(measurement: Measurement, blocks: Sequence[Block]) -> Iterator[Reading]:
+    nanoseconds = sorted(itertools.chain.from_iterable(block.latencies_ns for block in blocks))
+    for name, probability in _QUANTILES.items():
+        found = quantile_interval(nanoseconds, probability)
+        if found is not None:
+            yield _reading(name, Interval(*(each / 1e9 for each in found)), _CLOCK)
+    if blocks:
+        yield _throughput(measurement, blocks)
+    energy = _energy(measurement, blocks)
+    if energy is not None:
+        yield energy
 
 
 def why_refused(record: Record, name: str) -> str:
     """The reason why a number can't be given though its raw values are there."""
-    if record.measurement is None or name not in _QUANTILES:
+    if record.measurement is None or name not in ("energy_j_per_inference", *_QUANTILES):
         return ""
-    count = len(latencies_s(own_blocks(record.measurement, record.role)))
+    blocks = own_blocks(record.measurement, record.role)
+    if name == "energy_j_per_inference":
+        reads_zero = any("energy_j" in block.raw for block in blocks) and not sum(_energies(blocks)) > 0
+        return "the meter read 0 J: the blocks are shorter than it can resolve" if reads_zero else ""
+    count = sum(len(block.latencies_ns) for block in blocks)
     needed = smallest_count_for(_QUANTILES[name])
     return f"{count} calls are too few for this quantile: it needs {needed}" if count < needed else ""
 
 
 def own_blocks(measurement: Measurement, arm: Arm) -> list[Block]:
     return [block for block in measurement.blocks if block.arm == arm]
-
-
-def latencies_s(blocks: Sequence[Block]) -> list[float]:
-    """Seconds of every call in the blocks."""
-    return [nanoseconds / 1e9 for block in blocks for nanoseconds in block.latencies_ns]
 
 
 def score_interval(score: Score) -> tuple[float | None, float | None]:
@@ -55,26 +68,24 @@ def score_interval(score: Score) -> tuple[float | None, float | None]:
     return interval.low, interval.high
 
 
-def _quantile(_: Measurement, blocks: Sequence[Block], name: str) -> Reading | None:
-    interval = quantile_interval(latencies_s(blocks), _QUANTILES[name])
-    return None if interval is None else _reading(name, interval, _CLOCK)
-
-
-def _throughput(measurement: Measurement, blocks: Sequence[Block], name: str) -> Reading | None:
+def _throughput(measurement: Measurement, blocks: Sequence[Block]) -> Reading:
     rates = [measurement.batch_size * len(block.latencies_ns) / _seconds(block) for block in blocks]
     count = measurement.batch_size * sum(len(block.latencies_ns) for block in blocks)
     overall = count / sum(_seconds(block) for block in blocks)
-    return _reading(name, _around(overall, rates), _CLOCK)
+    return _reading("throughput_per_s", _around(overall, rates), _CLOCK)
 
 
-def _energy(measurement: Measurement, blocks: Sequence[Block], name: str) -> Reading | None:
+def _energy(measurement: Measurement, blocks: Sequence[Block]) -> Reading | None:
     provenance = measurement.provenance.get("energy_j")
-    if provenance is None or any("energy_j" not in block.raw for block in blocks):
+    if provenance is None or any("energy_j" not in block.raw for block in blocks) or not sum(_energies(blocks)) > 0:
         return None
     per_call = [block.raw["energy_j"] / len(block.latencies_ns) / measurement.batch_size for block in blocks]
     count = measurement.batch_size * sum(len(block.latencies_ns) for block in blocks)
-    overall = sum(block.raw["energy_j"] for block in blocks) / count
-    return _reading(name, _around(overall, per_call), provenance)
+    return _reading("energy_j_per_inference", _around(sum(_energies(blocks)) / count, per_call), provenance)
+
+
+def _energies(blocks: Sequence[Block]) -> list[float]:
+    return [block.raw.get("energy_j", 0.0) for block in blocks]
 
 
 def _seconds(block: Block) -> float:
@@ -91,13 +102,13 @@ def _around(value: float, per_block: Sequence[float]) -> Interval | float:
 
 
 def _reading(name: str, found: Interval | float, provenance: Provenance) -> Reading:
-    """A reading whose interval holds the spread of the blocks and what the instrument says of itself."""
+    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0."""
     if not isinstance(found, Interval):
         found = Interval(found, math.nan, math.nan)
     relative = provenance.relative_uncertainty or 0.0
-    low = found.value - math.hypot(found.value - found.low, relative * found.value)
+    low = max(0.0, found.value - math.hypot(found.value - found.low, relative * found.value))
     high = found.value + math.hypot(found.high - found.value, relative * found.value)
-    is_bounded = math.isfinite(low)
+    is_bounded = math.isfinite(high)
     return Reading(
         name=name,
         value=found.value,
@@ -108,11 +119,3 @@ def _reading(name: str, found: Interval | float, provenance: Provenance) -> Read
         high=high if is_bounded else None,
         uncertainty_reason="" if is_bounded else "one block only",
     )
-
-
-_FROM_BLOCKS: dict[str, Callable[[Measurement, Sequence[Block], str], Reading | None]] = {
-    "latency_p50_s": _quantile,
-    "latency_p95_s": _quantile,
-    "throughput_per_s": _throughput,
-    "energy_j_per_inference": _energy,
-}

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic_core import to_json as to_json_bytes
+
+from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.rows import Row
 from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
 
-_MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`[]<>"})
+_MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`[]<>~&$#"})
 
 
 def to_json(rows: Sequence[Row]) -> str:
     """A list of rows with recipe, candidate, status, key, cells and against_baseline; a missing value is null."""
-    return json.dumps([row.model_dump(mode="json") for row in rows], indent=1, allow_nan=False)
+    return to_json_bytes(list(rows), indent=1).decode()
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -34,7 +36,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def _headers(names: Sequence[str]) -> list[str]:
     parts = ("", "_low", "_high", "_unit", "_kind", "_reason", "_verdict", "_ratio", "_ratio_low", "_ratio_high")
-    return [f"{name}{part}" for name in names for part in parts]
+    return [_inert(f"{name}{part}") for name in names for part in parts]
 
 
 def _values(row: Row, names: Sequence[str]) -> list[Any]:
@@ -51,8 +53,11 @@ def _values(row: Row, names: Sequence[str]) -> list[Any]:
 
 
 def _inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    """Text on one line; what a spreadsheet would run as a formula gets an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def to_markdown(rows: Sequence[Row], *, full: bool = False) -> str:
@@ -76,5 +81,6 @@ def _cell(row: Row, name: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that stays text: no markup, no new cell, no new line."""
-    return " ".join(text.translate(_MARKDOWN_SPECIAL).split())
+    """Text that stays text: no markup, no link, no new cell, no new line."""
+    escaped = one_line(text).translate(_MARKDOWN_SPECIAL).replace("://", ":\\/\\/").replace("www.", "www\\.")
+    return " ".join(escaped.split())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
 from compressbench.core.units import unit_of
 from compressbench.records.record import Record
 from compressbench.report import numbers
-from compressbench.report.against import Verdict, against_baseline
+from compressbench.report.against import Reference, Verdict, against_baseline, reference
 
 CELL_NAMES = (
     "latency_p50_s",
@@ -71,7 +72,7 @@ class Row(Spec):
 def rows_of(records: Iterable[Record]) -> list[Row]:
     """A row per record, in the order given. Baselines are found by run: a candidate is only compared within its own."""
     records = list(records)
-    baselines = {(r.run_id, r.recipe.hash): r for r in records if r.role == "baseline"}
+    baselines = {(r.run_id, r.recipe.hash): reference(r) for r in records if r.role == "baseline"}
     return [_row(record, baselines.get((record.run_id, record.recipe.hash))) for record in records]
 
 
@@ -86,10 +87,11 @@ def latest(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _row(record: Record, baseline: Record | None) -> Row:
-    metrics = metric_names(record)
+def _row(record: Record, baseline: Reference | None) -> Row:
+    metrics = metric_names(record, None if baseline is None else baseline.record)
     cells = {name: _score_cell(record, index) for index, name in enumerate(metrics)}
-    cells |= {name: _cell(record, name) for name in CELL_NAMES}
+    found = numbers.numbers_of(record)
+    cells |= {name: _cell(record, name, found.get(name)) for name in CELL_NAMES}
     is_paired = record.role == "candidate" and record.status == "ok"
     return Row(
         recipe=record.recipe.name,
@@ -106,12 +108,18 @@ def _row(record: Record, baseline: Record | None) -> Row:
     )
 
 
-def metric_names(record: Record) -> list[str]:
-    """The metrics of the record's tasks; a metric that stands twice is told apart by its data."""
+def metric_names(record: Record, baseline: Record | None = None) -> list[str]:
+    """The metrics of the record's tasks; one that stands twice is told apart by its data, and if need be by a number.
+
+    A record that failed before it was asked has the metrics of its baseline.
+    """
+    scores = record.scores or (baseline.scores if baseline is not None else ())
     asked = [_asked(use) for use in record.recipe.text["tasks"]]
-    names = [score.metric for score in record.scores] or [metric for metric, _ in asked]
-    places = [score.data for score in record.scores] or [place for _, place in asked]
-    return [f"{name}@{place}" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+    pairs = [(score.metric, score.data) for score in scores] or asked
+    names = [name for name, _ in pairs]
+    placed = [f"{name}@{place}" if names.count(name) > 1 else name for name, place in pairs]
+    seen = [placed[:index].count(name) for index, name in enumerate(placed)]
+    return [f"{name}#{count + 1}" if count else name for name, count in zip(placed, seen, strict=True)]
 
 
 def _asked(use: Mapping[str, Any]) -> tuple[str, str]:
@@ -128,8 +136,7 @@ def _score_cell(record: Record, index: int) -> Cell:
     return Cell(value=score.value, low=low, high=high, kind="measured", source=source)
 
 
-def _cell(record: Record, name: str) -> Cell:
-    reading = numbers.number(record, name)
+def _cell(record: Record, name: str, reading: Reading | None) -> Cell:
     unit = unit_of(name)
     if reading is None:
         return Cell(value=None, unit=unit, reason=_why_absent(record, name))

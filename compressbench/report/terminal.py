@@ -1,51 +1,136 @@
-"""The table on a terminal."""
+"""The table on a terminal: never squeezed, columns that don't fit stand in a further block below."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
+from compressbench.core.names import one_line
 from compressbench.report.against import Verdict
 from compressbench.report.rows import Row
 from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
 
 _GOOD, _BAD = {"faster", "lower", "improved"}, {"slower", "degraded", "higher"}
 _GOOD_IF_HIGHER = {"throughput_per_s"}
+_LONGEST_NAME = 40
+_GAP = "  "
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
+
+
+Lines = list[tuple[str, str]]
+"""The lines of one cell, each with its style."""
+
+
+class _Column(NamedTuple):
+    header: list[str]
+    cells: list[Lines]
+    width: int
+
+    @classmethod
+    def of(cls, header: str, cells: list[Lines]) -> _Column:
+        """As wide as its widest cell; the header is wrapped to that."""
+        words = [*header.split(), *(text for lines in cells for text, _ in lines)]
+        width = max(map(_width, words), default=0)
+        return cls(textwrap.wrap(header, max(1, width)), cells, width)
+
+
+class _Grid(NamedTuple):
+    """A name column and right-aligned columns, in as many blocks as the width asks for."""
+
+    names: _Column
+    columns: list[_Column]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        names = ("bold", "dim", "red", "green") if console.color_system else ()
+        styles = {name: console.get_style(name) for name in names}
+        for block in self._blocks(options.max_width):
+            yield from _joined(_block(self.names, block, styles))
+
+    def _blocks(self, max_width: int) -> list[list[_Column]]:
+        blocks: list[list[_Column]] = []
+        free = 0
+        for column in self.columns:
+            needed = len(_GAP) + column.width
+            if not blocks or needed > free:
+                blocks.append([])
+                free = max_width - self.names.width
+            blocks[-1].append(column)
+            free -= needed
+        return blocks
+
+
+def _joined(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """The same text in fewer pieces: thousands of rows are slow in small ones."""
+    for style, run in itertools.groupby(segments, key=lambda segment: segment.style):
+        yield Segment("".join(segment.text for segment in run), style)
+
+
+def _block(names: _Column, block: list[_Column], styles: dict[str, Style]) -> Iterator[Segment]:
+    shown = [names, *block]
+    headers: list[Lines] = [[(line, "bold") for line in column.header] for column in shown]
+    height = max(map(len, headers))
+    yield Segment.line()
+    # headers stand on the rule
+    yield from _lines(shown, [[("", "")] * (height - len(lines)) + lines for lines in headers], styles)
+    yield Segment("─" * (sum(column.width + len(_GAP) for column in shown) - len(_GAP)))
+    yield Segment.line()
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        yield from _lines(shown, cells, styles)
+    yield Segment.line()
+
+
+def _lines(shown: Sequence[_Column], cells: Sequence[Lines], styles: dict[str, Style]) -> Iterator[Segment]:
+    for number in range(max(map(len, cells))):
+        unstyled = ""
+        for position, (column, lines) in enumerate(zip(shown, cells, strict=True)):
+            text, style = lines[number] if number < len(lines) else ("", "")
+            blank = " " * (column.width - _width(text))
+            unstyled += f"{_GAP}{blank}" if position else ""
+            if style in styles:
+                yield from (Segment(unstyled), Segment(text, styles[style]))
+                unstyled, text = "", ""
+            unstyled += text if position else f"{text}{blank}"
+        yield Segment(f"{unstyled.rstrip()}\n")
 
 
 def table(rows: Sequence[Row], heading: str = "", *, full: bool = False) -> RenderableType:
     """Rows with the value on one line and the paired claim below it, and footnotes that say why a dash is a dash."""
     names = columns(rows, full=full)
-    grid = Table(title=Text(heading, style="bold"), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    grid.add_column("candidate", no_wrap=True)
-    for name in names:
-        grid.add_column(title(name), justify="right")
-    for row in rows:
-        grid.add_row(_name(row), *(_cell(row, name) for name in names))
-    return Group(grid, *(Text(note, style="dim") for note in footnotes(rows, names)))
+    grid = _Grid(
+        _Column.of("candidate", [_name(row) for row in rows]),
+        [_Column.of(one_line(title(name)), [_cell(row, name) for row in rows]) for name in names],
+    )
+    notes = [Text(one_line(note), style="dim") for note in footnotes(rows, names)]
+    return Group(Text(one_line(heading), style="bold"), grid, *notes)
 
 
 def print_table(rows: Sequence[Row], heading: str = "", *, full: bool = False, console: Console | None = None) -> None:
-    (console or Console()).print(table(rows, heading, full=full))
+    (console or Console()).print(table(rows, heading, full=full), crop=False)
 
 
-def _name(row: Row) -> Text:
-    text = Text(row.candidate, style="bold")
-    if row.status != "ok":
-        text.append(f"\n{row.status}", style="red")
-    return text
+def _name(row: Row) -> Lines:
+    name = one_line(row.candidate)
+    parts = [name[start : start + _LONGEST_NAME] for start in range(0, max(1, len(name)), _LONGEST_NAME)]
+    status = [] if row.status == "ok" else [(one_line(row.status), "red")]
+    return [(part, "bold") for part in parts] + status
 
 
-def _cell(row: Row, name: str) -> Text:
+def _cell(row: Row, name: str) -> Lines:
     cell, verdict = row.cells.get(name), row.against_baseline.get(name)
-    text = Text("" if cell is None else value_text(name, cell))
-    for line, style in zip(claim_lines(name, verdict), (_style(name, verdict), "dim"), strict=False):
-        text.append(f"\n{line}", style=style)
-    return text
+    claims = claim_lines(name, verdict)
+    styles = ("", _style(name, verdict), *["dim"] * len(claims))
+    return list(zip(["" if cell is None else value_text(name, cell), *claims], styles, strict=False))
 
 
 def _style(name: str, verdict: Verdict | None) -> str:

@@ -62,43 +62,63 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     if verdict.difference is not None and verdict.difference_low is not None and verdict.difference_high is not None:
         scale = 100 if name.partition("@")[0] in _FRACTIONS else 1
         low, high = scale * verdict.difference_low, scale * verdict.difference_high
-        return [f"{scale * verdict.difference:+.2f} {verdict.verdict}", f"[{low:+.2f}, {high:+.2f}]"]
+        return [f"{_signed(scale * verdict.difference)} {verdict.verdict}", f"[{_signed(low)}, {_signed(high)}]"]
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return [verdict.verdict]
     if verdict.low == verdict.high:
-        return ["same" if verdict.verdict == "same" else f"{verdict.ratio:.2f}x"]
-    # a time ratio of 0.4 is read as 2.5 times faster
-    is_speed = verdict.verdict in ("faster", "slower") or name.startswith("latency")
+        return ["same" if verdict.verdict == "same" else f"{three_digits(verdict.ratio)}x"]
+    # a time ratio of 0.4 is read as 2.5 times faster, and one of 1.25 as 1.25 times slower
+    is_speed = verdict.verdict != "slower" and name.startswith("latency")
     ratio, low, high = (
         (1 / verdict.ratio, 1 / verdict.high, 1 / verdict.low)
         if is_speed
         else (verdict.ratio, verdict.low, verdict.high)
     )
-    word = {"faster": "speed", "slower": "speed", "lower": "", "higher": ""}.get(verdict.verdict, verdict.verdict)
-    return [f"{ratio:.2f}x {word}".strip(), f"[{low:.2f}, {high:.2f}]"]
+    # around 1, and near 0, two decimals would show nothing
+    digits = 3 if (low > 0.9 and high < 1.1) or ratio < 0.1 else 2
+    times = f"{ratio:.{digits}f}x"
+    claims = {"lower": times, "higher": times, "faster": f"{times} faster", "slower": f"{times} slower"}
+    return [claims.get(verdict.verdict, verdict.verdict), f"[{low:.{digits}f}, {high:.{digits}f}]"]
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.2f}"
+    return "±0.00" if text in ("+0.00", "-0.00") else text
 
 
 def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     """Why each dash is a dash, what the marks mean, and how big the noise is; equal reasons stand once."""
     rows = list(rows)
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        for name in names:
-            cell = row.cells.get(name)
-            if cell is not None and cell.value is None:
-                notes.setdefault(cell.reason, []).append(f"{row.candidate}: {title(name)}")
-    lines = [f"{DASH} {_listed(places)}: {reason}" for reason, places in notes.items()]
-    cells = [row.cells[name] for row in rows for name in names if name in row.cells]
+    cells = [(row, name, row.cells[name]) for row in rows for name in names if name in row.cells]
+    verdicts = [
+        (row, name, row.against_baseline[name]) for row in rows for name in names if name in row.against_baseline
+    ]
+    lines = _grouped(DASH, ((cell.reason, _place(row, name)) for row, name, cell in cells if cell.value is None))
+    lines += _grouped("undecided", ((v.reason, _place(row, name)) for row, name, v in verdicts if v.reason))
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
-        sources = sorted({cell.source for cell in cells if cell.kind == kind})
+        sources = sorted({cell.source for _, _, cell in cells if cell.kind == kind})
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
-    noises = [v.noise for row in rows for n, v in row.against_baseline.items() if n == "latency_p50_s" and v.noise]
+    latency = [verdict for _, name, verdict in verdicts if name == "latency_p50_s"]
+    if any(verdict.verdict in ("undecided", "same") for verdict in latency):
+        lines.append("An undecided or same latency shows the interval of its speed, in times the baseline's.")
+    noises = [verdict.noise for verdict in latency if verdict.noise is not None]
     if noises:
         lines.append(
             f"Intervals are 95 %, paired with the baseline of the same run. Against a copy of itself the baseline "
-            f"differs by up to {max(noises):.1%} in latency; smaller effects are undecided."
+            f"differs by up to {100 * max(noises):.1f} % in latency; smaller effects are undecided."
         )
     return lines
+
+
+def _place(row: Row, name: str) -> str:
+    return f"{row.candidate}: {title(name)}" if row.status == "ok" else row.candidate
+
+
+def _grouped(mark: str, reasons: Iterable[tuple[str, str]]) -> list[str]:
+    places: dict[str, dict[str, None]] = {}
+    for reason, place in reasons:
+        places.setdefault(reason, {})[place] = None
+    return [f"{mark} {_listed(list(found))}: {reason}" for reason, found in places.items()]
 
 
 def _listed(places: Sequence[str], most: int = 4) -> str:
