@@ -142,8 +142,9 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     _, _, baseline_steps, baseline_runtime = prepared[0]
     if baseline_runtime is not None:
         shared["baseline"] = [*(step.as_data() for step in baseline_steps), baseline_runtime.as_data()]
+    work = _Work.of(tasks, config or {}, schedule)
     cells = tuple(
-        Cell(name, role, steps, runtime, _key(shared, steps, runtime), _seconds(tasks, steps, config, schedule))
+        Cell(name, role, steps, runtime, _key(shared, steps, runtime), work.seconds(steps))
         for name, role, steps, runtime in prepared
         if runtime is not None
     )
@@ -215,17 +216,32 @@ def _key(shared: Mapping[str, Any], steps: tuple[Resolved, ...], runtime: Resolv
     return content_hash({**shared, "steps": [step.as_data() for step in steps], "runtime": runtime.as_data()})
 
 
-def _seconds(
-    tasks: tuple[Resolved, ...], steps: tuple[Resolved, ...], config: Mapping[str, Any] | None, schedule: Schedule
-) -> float | None:
-    parameters = estimate.matmul_parameters(config or {})
-    work = [task.value.estimated_work() for task in tasks]
-    if parameters is None or any(each is None for each in work):
-        return None
-    seconds = schedule.seconds + sum(estimate.forward_seconds(parameters, each[1]) for each in work if each)
-    for step in steps:
-        if isinstance(step.value, Trains):
-            samples, tokens = tasks[0].value.estimated_work(training=True)
-            passes = step.value.num_training_samples(samples) / samples
-            seconds += estimate.training_seconds(parameters, passes * tokens)
-    return seconds
+@dataclass(frozen=True)
+class _Work:
+    """What every cell of a plan has to do, for a rough estimate of its time."""
+
+    parameters: int | None
+    evaluated: list[tuple[int, int] | None]
+    first_task: Any
+    schedule: Schedule
+
+    @classmethod
+    def of(cls, tasks: tuple[Resolved, ...], config: Mapping[str, Any], schedule: Schedule) -> _Work:
+        evaluated = [task.value.estimated_work() for task in tasks]
+        return cls(estimate.matmul_parameters(config), evaluated, tasks[0].value, schedule)
+
+    def seconds(self, steps: tuple[Resolved, ...]) -> float | None:
+        """None if the size of the model or of the data is only known to a network."""
+        if self.parameters is None or None in self.evaluated:
+            return None
+        tokens = sum(each[1] for each in self.evaluated if each)
+        training = sum(self._training_tokens(step.value) for step in steps if isinstance(step.value, Trains))
+        return (
+            self.schedule.seconds
+            + estimate.forward_seconds(self.parameters, tokens)
+            + estimate.training_seconds(self.parameters, training)
+        )
+
+    def _training_tokens(self, step: Trains) -> float:
+        samples, tokens = self.first_task.estimated_work(training=True)
+        return step.num_training_samples(samples) / samples * tokens

@@ -15,19 +15,19 @@ _BLOCKS_COMPARED = 4
 
 
 class WarmUpRule(NamedTuple):
-    """At least `min_calls` and `min_s`, then until steady, for at most `max_s`."""
+    """At least `min_calls` and `min_s`, then until steady, for at most `max_s`; a slow model gets its calls up to `cap_s`."""
 
     min_calls: int = 10
     min_s: float = 0.5
     max_s: float = 5.0
+    cap_s: float = 60.0
     tolerance: float = 0.05
 
 
 def warm_up(call: Callable[[int], None], clock: Clock, rule: WarmUpRule) -> tuple[WarmUp, float]:
     """Run call(0), call(1), ... until the rule is met; what was run and thrown away, and the last median in seconds.
 
-    Steady: the medians of the last two groups of four blocks (of five calls) agree within the tolerance. A model whose
-    block takes longer than `max_s` is judged by what was seen.
+    Steady: the medians of the last two groups of up to twenty calls agree within the tolerance.
     """
     begun = clock()
     durations: list[float] = []
@@ -36,7 +36,7 @@ def warm_up(call: Callable[[int], None], clock: Clock, rule: WarmUpRule) -> tupl
         call(index)
         durations.append((clock() - before) / 1e9)
         elapsed = (clock() - begun) / 1e9
-        is_over = elapsed >= rule.max_s
+        is_over = elapsed >= (rule.max_s if len(durations) >= rule.min_calls else rule.cap_s)
         is_warm = len(durations) >= rule.min_calls and elapsed >= rule.min_s and is_steady(durations, rule.tolerance)
         if is_warm or is_over:
             break

@@ -52,9 +52,15 @@ def test_what_drifts_for_ever_is_never_steady() -> None:
     assert found.seconds < 5.0 + 0.010 * 1.01**found.num_calls
 
 
-def test_a_call_longer_than_the_rule_allows_ends_it() -> None:
+def test_a_slow_model_gets_the_ten_calls_that_a_judgement_needs() -> None:
+    found, typical = warmed(lambda index: 1.5)
+    assert (found.num_calls, found.steady_state, found.first_call_s) == (10, "yes", 1.5)
+    assert typical == 1.5
+
+
+def test_a_call_too_long_for_ten_of_them_ends_at_the_cap() -> None:
     found, typical = warmed(lambda index: 7.0)
-    assert (found.num_calls, found.steady_state, found.first_call_s) == (1, "not-reached", 7.0)
+    assert (found.num_calls, found.steady_state, found.first_call_s) == (9, "not-reached", 7.0)
     assert typical == 7.0
 
 
