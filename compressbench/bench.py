@@ -73,7 +73,7 @@ class Bench:
             return self._record(cell, status=status, failure=Failure(type=type(error).__name__, message=message))
 
     def _measure(self, cell: Cell, meters: Opened) -> Record:
-        made = apply_steps(self._start(), cell.steps, meters.instruments)
+        made = apply_steps(self._start(), cell.steps, meters.instruments, self.progress)
         session = cell.runtime.value.prepare(made.handle, self.device)
         answers = {question.label: ask(question, session, made.handle, self.progress) for question in self.questions}
         if cell.role == "baseline":

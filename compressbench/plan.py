@@ -244,4 +244,4 @@ class _Work:
 
     def _training_tokens(self, step: Trains) -> float:
         samples, tokens = self.first_task.estimated_work(training=True)
-        return step.num_training_samples(samples) / samples * tokens
+        return step.num_training_samples(samples) * float(tokens / samples)

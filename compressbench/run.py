@@ -33,7 +33,7 @@ def run_recipe(
 
 def _run(plan: Plan, candidates: list[Cell], store: RecordStore, progress: Progress) -> Iterator[Record]:
     bench = Bench.load(plan, store, progress)
-    with opened(plan.meters, bench.device) as meters:
+    with opened(plan.meters, bench.device, progress) as meters:
         for number, cell in enumerate([plan.baseline, *candidates], start=1):
             progress.say(f"{cell.name} ({number} of {len(candidates) + 1})")
             record = bench.run(cell, meters)

@@ -10,7 +10,8 @@ import typer
 from compressbench.cli import arguments
 
 if TYPE_CHECKING:
-    from compressbench.plan import Cell, Plan
+    from compressbench.core.registry import Resolved
+    from compressbench.plan import Plan
 
 
 def plan(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
@@ -35,33 +36,18 @@ def _as_data(planned: Plan) -> dict[str, object]:
 
 
 def _print(planned: Plan) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(
-        "cell",
-        "steps",
-        "runtime",
-        "hash",
-        title=f"{planned.recipe.name}  {planned.recipe_hash}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    grid.add_column("about", justify="right")
+    typer.echo(f"{planned.recipe.name}  {planned.recipe_hash}\n")
+    width = max(len(cell.name) for cell in planned.cells)
     for cell in planned.cells:
-        grid.add_row(cell.name, _steps(cell), cell.runtime.name, cell.key, _duration(cell.seconds))
-    console = Console()
-    console.print(grid)
-    console.print(f"In all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
+        typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  about {_duration(cell.seconds)}")
+        for step in cell.steps:
+            typer.echo(f"      {step.name} {_options(step)}".rstrip())
+    typer.echo(f"\nIn all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
 
 
-def _steps(cell: Cell) -> str:
-    return "\n".join(
-        f"{step.name} "
-        + " ".join(f"{key}={value}" for key, value in step.value.model_dump(exclude_defaults=True).items())
-        for step in cell.steps
-    )
+def _options(step: Resolved) -> str:
+    given = step.value.model_dump(exclude_defaults=True)
+    return " ".join(f"{key}={value}" for key, value in given.items())
 
 
 def _duration(seconds: float | None) -> str:

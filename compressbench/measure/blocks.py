@@ -18,7 +18,7 @@ from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Clock, Instrument, Session
 from compressbench.measure.steady_state import WarmUpRule, warm_up
-from compressbench.records.record import Arm, Block, Measurement
+from compressbench.records.record import Arm, Block, Measurement, WarmUp
 
 _ORDERS: tuple[tuple[Arm, ...], tuple[Arm, ...]] = (
     ("baseline", "candidate", "candidate", "baseline"),
@@ -97,7 +97,7 @@ def compare(
     working = _Instruments(dict(instruments))
     gc.collect()
     with no_garbage_collection():
-        warm = {arm: warm_up(call, clock, schedule.warm_up) for arm, call in calls.items()}
+        warm = _warm_up(calls, schedule, progress, clock)
         block_s = max([schedule.block_s, *(instrument.min_window_s for instrument in working.open.values())])
         lengths = {arm: max(1, round(block_s / median)) for arm, (_, median) in warm.items()}
         blocks = list(_run_blocks(calls, lengths, schedule.rounds, working, progress, clock))
@@ -116,6 +116,17 @@ def compare(
         calls_per_block=lengths,
     )
     return Comparison(measurement, working.failed)
+
+
+def _warm_up(
+    calls: Mapping[Arm, Callable[[int], None]], schedule: Schedule, progress: Progress, clock: Clock
+) -> dict[Arm, tuple[WarmUp, float]]:
+    found: dict[Arm, tuple[WarmUp, float]] = {}
+    with progress.bar("warm up", len(calls)) as bar:
+        for arm, call in calls.items():
+            found[arm] = warm_up(call, clock, schedule.warm_up)
+            bar.advance()
+    return found
 
 
 def _run_blocks(

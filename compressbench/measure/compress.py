@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import MeterError, UnsupportedError
+from compressbench.core.progress import Progress
 from compressbench.core.protocols import Instrument
 from compressbench.core.reading import Reading
 from compressbench.core.registry import Resolved
@@ -21,25 +22,34 @@ class Compressed(NamedTuple):
     absent: dict[str, str]
 
 
-def apply_steps(handle: Any, steps: Sequence[Resolved], instruments: Mapping[str, Instrument]) -> Compressed:
+def apply_steps(
+    handle: Any, steps: Sequence[Resolved], instruments: Mapping[str, Instrument], progress: Progress
+) -> Compressed:
     """Run the steps in order. Raises UnsupportedError if one can't handle the model or device it is given."""
     if not steps:
         return Compressed(handle, (), [], {})
     window = _Window(instruments)
     window.start()
-    applied: list[AppliedStep] = []
     try:
+        handle, applied = _apply(handle, steps, progress)
+    finally:
+        raw = window.stop()  # the next candidate starts the same instruments again
+    energy = energy_reading("compress_energy_j", instruments, raw)
+    readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else [])]
+    return Compressed(handle, tuple(applied), readings, window.absent)
+
+
+def _apply(handle: Any, steps: Sequence[Resolved], progress: Progress) -> tuple[Any, list[AppliedStep]]:
+    applied: list[AppliedStep] = []
+    with progress.bar("compress", len(steps)) as bar:
         for step in steps:
             _check(step, handle)
             begun = time.perf_counter()
             handle = step.value.apply(handle)
             seconds = time.perf_counter() - begun
             applied.append(AppliedStep(use=step.name, options=step.options, seconds=seconds, notes=handle.notes))
-    finally:
-        raw = window.stop()  # the next candidate starts the same instruments again
-    energy = energy_reading("compress_energy_j", instruments, raw)
-    readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else [])]
-    return Compressed(handle, tuple(applied), readings, window.absent)
+            bar.advance()
+    return handle, applied
 
 
 def _check(step: Resolved, handle: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import CompressbenchError
+from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Session
 from compressbench.core.reading import Reading
 from compressbench.core.registry import Resolved
@@ -20,17 +21,18 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(meters: Iterable[Resolved], device: str) -> Iterator[Opened]:
+def opened(meters: Iterable[Resolved], device: str, progress: Progress) -> Iterator[Opened]:
     """Open every block meter for the length of a run. A meter that can't be opened is absent with its reason."""
     instruments: dict[str, Instrument] = {}
     absent: dict[str, str] = {}
-    for meter in meters:
-        if meter.value.scope != "block":
-            continue
-        try:
-            instruments[meter.name] = meter.value.open(device)
-        except CompressbenchError as error:
-            absent[meter.name] = str(error)
+    wanted = [meter for meter in meters if meter.value.scope == "block"]
+    with progress.bar("open meters", len(wanted)) as bar:
+        for meter in wanted:
+            try:
+                instruments[meter.name] = meter.value.open(device)
+            except CompressbenchError as error:
+                absent[meter.name] = str(error)
+            bar.advance()
     try:
         yield Opened(instruments, absent)
     finally:

@@ -15,7 +15,10 @@ _BLOCKS_COMPARED = 4
 
 
 class WarmUpRule(NamedTuple):
-    """At least `min_calls` and `min_s`, then until steady, for at most `max_s`; a slow model gets its calls up to `cap_s`."""
+    """At least `min_calls` and `min_s`, then until steady, for at most `max_s`.
+
+    A model so slow that `max_s` does not hold `min_calls` gets them all the same, up to `cap_s`.
+    """
 
     min_calls: int = 10
     min_s: float = 0.5

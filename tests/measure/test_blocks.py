@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -279,16 +281,23 @@ def test_the_seconds_of_a_schedule_are_those_it_takes() -> None:
     assert (clock() - before) / 1e9 == pytest.approx(schedule.seconds, rel=0.1)
 
 
-def test_a_bar_goes_forward_once_per_round() -> None:
-    class Counting(SilentProgress):
-        def __init__(self) -> None:
-            self.bars: list[tuple[str, float]] = []
+class CountingBars(SilentProgress):
+    """Remembers each bar as [what, total, how far it came]."""
 
-        def bar(self, description: str, total: float) -> Any:
-            self.bars.append((description, total))
-            return super().bar(description, total)
+    def __init__(self) -> None:
+        self.bars: list[list[Any]] = []
 
-    clock, progress = FakeClock(), Counting()
+    @contextmanager
+    def bar(self, description: str, total: float) -> Iterator[Any]:
+        self.bars.append([description, total, 0])
+        yield SimpleNamespace(advance=self._advance)
+
+    def _advance(self, amount: float = 1) -> None:
+        self.bars[-1][2] += amount
+
+
+def test_bars_go_forward_once_per_arm_and_once_per_round() -> None:
+    clock, progress = FakeClock(), CountingBars()
     arms: dict[Arm, Session] = {"baseline": FakeSession(clock, [0.01]), "candidate": FakeSession(clock, [0.01])}
     compare(arms, INPUTS, Schedule(3, 0.05, warm_up=QUICK), {}, progress, clock)
-    assert progress.bars == [("measure", 3)]
+    assert progress.bars == [["warm up", 2, 2], ["measure", 3, 3]]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from compressbench.core.errors import MeterError, UnsupportedError
+from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import Facts, Provenance
 from compressbench.core.registry import Resolved
 from compressbench.measure.compress import apply_steps
@@ -43,7 +44,7 @@ def use(word: str, **given: Any) -> Resolved:
 
 
 def test_steps_run_in_their_order_and_say_what_they_did() -> None:
-    found = apply_steps(Handle(), [use("prune"), use("quantize")], {})
+    found = apply_steps(Handle(), [use("prune"), use("quantize")], {}, SilentProgress())
     assert found.handle.done == ("prune", "quantize")
     assert [(step.use, step.options, step.notes) for step in found.steps] == [
         ("prune", {"sparsity": 0.5}, {"last": "prune"}),
@@ -56,14 +57,14 @@ def test_steps_run_in_their_order_and_say_what_they_did() -> None:
 
 def test_no_steps_cost_nothing_and_start_no_meter() -> None:
     meter, handle = ReplayInstrument([{"energy_j": 1.0}]), Handle()
-    found = apply_steps(handle, [], {"energy": meter})
+    found = apply_steps(handle, [], {"energy": meter}, SilentProgress())
     assert found == (handle, (), [], {})
     assert meter.calls == []
 
 
 def test_the_energy_of_all_steps_is_one_window() -> None:
     meter = ReplayInstrument([{"energy_j": 12.0}], kind="estimated")
-    found = apply_steps(Handle(), [use("prune"), use("quantize")], {"energy": meter})
+    found = apply_steps(Handle(), [use("prune"), use("quantize")], {"energy": meter}, SilentProgress())
     assert meter.calls == ["start", "stop"]
     energy = found.readings[1]
     assert (energy.name, energy.value, energy.kind, energy.low, energy.high) == (
@@ -76,7 +77,7 @@ def test_the_energy_of_all_steps_is_one_window() -> None:
 
 
 def test_a_meter_that_fails_leaves_a_reason_and_no_number() -> None:
-    found = apply_steps(Handle(), [use("prune")], {"energy": BrokenInstrument(0, {})})
+    found = apply_steps(Handle(), [use("prune")], {"energy": BrokenInstrument(0, {})}, SilentProgress())
     assert [reading.name for reading in found.readings] == ["compress_seconds"]
     assert found.absent == {"compress_energy": "the instrument was unplugged"}
 
@@ -87,7 +88,9 @@ def test_a_meter_that_cannot_start_leaves_a_reason_too() -> None:
             raise MeterError("permission denied")
 
     dead = Dead([{"energy_j": 1.0}])
-    assert apply_steps(Handle(), [use("prune")], {"energy": dead}).absent == {"compress_energy": "permission denied"}
+    assert apply_steps(Handle(), [use("prune")], {"energy": dead}, SilentProgress()).absent == {
+        "compress_energy": "permission denied"
+    }
     assert dead.calls == []
 
 
@@ -95,15 +98,15 @@ def test_a_meter_that_cannot_start_leaves_a_reason_too() -> None:
 def test_the_window_is_closed_when_a_step_fails_because_the_next_candidate_opens_it_again(error: Exception) -> None:
     meter = ReplayInstrument([{"energy_j": 1.0}])
     with pytest.raises(type(error)):
-        apply_steps(Handle(), [use("prune"), use("bad", error=error)], {"energy": meter})
+        apply_steps(Handle(), [use("prune"), use("bad", error=error)], {"energy": meter}, SilentProgress())
     assert meter.calls == ["start", "stop"]
 
 
 def test_a_step_on_a_device_that_it_does_not_know_is_unsupported() -> None:
     cuda_only = use("kernel", facts=Facts(devices=frozenset({"cuda"})))
     with pytest.raises(UnsupportedError, match=r"'kernel' needs cuda \(got cpu\). Run it on such a machine."):
-        apply_steps(Handle(), [cuda_only], {})
-    assert apply_steps(Handle(device="cuda:1"), [cuda_only], {}).handle.done == ("kernel",)
+        apply_steps(Handle(), [cuda_only], {}, SilentProgress())
+    assert apply_steps(Handle(device="cuda:1"), [cuda_only], {}, SilentProgress()).handle.done == ("kernel",)
 
 
 def test_an_uncertain_instrument_gives_an_uncertain_reading() -> None:
@@ -149,7 +152,7 @@ def test_block_meters_are_open_for_the_length_of_a_run_and_closed_whatever_happe
     )
 
     def run_and_fail() -> None:
-        with opened(asked, "cpu") as found:
+        with opened(asked, "cpu", SilentProgress()) as found:
             assert found.instruments == {"energy": good}
             assert found.absent == {"gpu": "no driver"}
             raise RuntimeError
