@@ -114,7 +114,7 @@ def train(model: LlamaForCausalLM, tokens: torch.Tensor, held_out: torch.Tensor,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
     options = parser.parse_args()
     torch.manual_seed(SEED)

@@ -114,6 +114,12 @@ def _explain(spec: ModelSpec, head: str, error: BaseException) -> ModelError:
         return ModelError(
             "no such model on the Hub, or it is private", where=spec.id, do="Check the spelling; log in if it is yours."
         )
+    if "LocalEntryNotFound" in chain or "OfflineModeIsEnabled" in chain:
+        return ModelError(
+            "the Hub can't be reached, and the model isn't in the local cache",
+            where=spec.id,
+            do="Check the connection, or give a local folder.",
+        )
     if "safetensors" in text:
         return ModelError(
             "the repository has no safetensors weights",
