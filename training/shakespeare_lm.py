@@ -2,9 +2,8 @@
 
     python training/shakespeare_lm.py [--steps N] [--out FOLDER]
 
-The first 90 % of the characters train the tokenizer and the model; the last 10 % are only looked at, never learned from
-or chosen by: the number of steps is fixed before the run. Weights are stored as float16 (the file stays under 10 MB) and
-the published perplexity is that of the stored file.
+The first 90 % of the characters train the tokenizer and the model; nothing is learned from the last 10 %. Weights are
+stored as float16, and the published perplexity is that of the stored file.
 """
 
 from __future__ import annotations

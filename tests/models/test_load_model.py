@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import BertModel
 
 from compressbench.core.errors import ModelError
 from compressbench.core.progress import SilentProgress
+from compressbench.data.text import load_text
 from compressbench.models.handle import ModelHandle
 from compressbench.models.load import load_model
 from compressbench.models.quiet import quiet
@@ -176,8 +178,10 @@ def test_the_embedded_language_model_writes_words(shakespeare: ModelHandle) -> N
     assert torch.equal(found, session.generate(batch, 40)), "greedy decoding has no chance in it"
     text = tokenizer.decode(found[0])
     assert text.startswith("ROMEO:")
-    words = {"the", "I", "and", "to", "you", "my", "of", "a", "that", "not", "thou", "in", "be", "is"}
-    assert len(words & set(text.replace(",", " ").split())) >= 2
+    known = set(re.findall(r"[\w']+", load_text("embedded:tinyshakespeare", split="train").text))
+    written = re.findall(r"[\w']+", text)
+    # tokens are pieces of words, so an untrained model writes almost none that is a word
+    assert sum(word in known for word in written) >= 0.9 * len(written) >= 10
     assert shakespeare.source.revision.startswith("sha256:")
 
 
@@ -188,4 +192,4 @@ def test_the_embedded_language_model_keeps_its_perplexity(shakespeare: ModelHand
     rows = task.evaluate(TorchEager().prepare(shakespeare, "cpu"), shakespeare, text, SilentProgress())
     total = sum(row.weight for row in rows)
     assert total == 20 * 255
-    assert task.summarize(sum(row.score * row.weight for row in rows), total) == pytest.approx(16.9706, rel=1e-3)
+    assert task.summarize(sum(row.score * row.weight for row in rows), total) == pytest.approx(18.1925, rel=1e-3)
