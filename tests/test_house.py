@@ -1,6 +1,6 @@
 """What must not rot: the README's file map, the shipped schemas, the size of the rooms, and what is imported when.
 
-`python tests/test_house.py` writes the map and the schemas anew.
+`python tests/test_house.py` writes the map, the schemas and the README's table anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "compressbench"
 README = ROOT / "README.md"
+RESULTS = ROOT / "results"
+TABLE_BEGIN, TABLE_END = "<!-- quickstart table: begin -->\n", "<!-- quickstart table: end -->"
 MAP_BEGIN, MAP_END = "<!-- file map: begin -->\n", "<!-- file map: end -->"
 SCHEMAS = {
     "recipe.schema.json": PACKAGE / "recipe" / "recipe.schema.json",
@@ -60,6 +62,26 @@ def test_the_readme_maps_every_file() -> None:
     text = README.read_text()
     written = text.partition(MAP_BEGIN)[2].partition(MAP_END)[0]
     assert written == file_map(), "run python tests/test_house.py"
+
+
+def test_the_readme_shows_the_table_that_the_demo_left_in_results() -> None:
+    written = README.read_text().partition(TABLE_BEGIN)[2].partition(TABLE_END)[0]
+    assert written == (RESULTS / "quickstart" / "table.md").read_text(), "run python tests/test_house.py"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in RESULTS.glob("*/table.md")), ids=lambda path: path.name
+)
+def test_the_tables_in_results_are_drawn_from_the_records_beside_them(folder: Path) -> None:
+    from compressbench.records.store import read_records
+    from compressbench.report.plain import to_csv, to_json, to_markdown
+    from compressbench.report.rows import latest, rows_of
+
+    records, unreadable = read_records([folder])
+    rows = rows_of(latest(records))
+    assert not unreadable
+    for name, text in {"md": to_markdown(rows), "csv": to_csv(rows), "json": to_json(rows) + "\n"}.items():
+        assert (folder / f"table.{name}").read_text() == text
 
 
 def test_every_module_says_what_it_is_for() -> None:
@@ -127,11 +149,17 @@ def test_the_makefile_has_few_targets() -> None:
 
 
 def write() -> None:
-    """Write the map and the schemas as the code has them."""
-    head, _, rest = README.read_text().partition(MAP_BEGIN)
-    README.write_text(head + MAP_BEGIN + file_map() + MAP_END + rest.partition(MAP_END)[2])
+    """Write the map, the schemas and the README's table as code and results have them."""
+    text = _between(README.read_text(), MAP_BEGIN, MAP_END, file_map())
+    table = (RESULTS / "quickstart" / "table.md").read_text()
+    README.write_text(_between(text, TABLE_BEGIN, TABLE_END, table))
     for name, text in schemas().items():
         SCHEMAS[name].write_text(text)
+
+
+def _between(text: str, begin: str, end: str, new: str) -> str:
+    head, _, rest = text.partition(begin)
+    return head + begin + new + end + rest.partition(end)[2]
 
 
 if __name__ == "__main__":

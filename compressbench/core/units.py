@@ -47,8 +47,17 @@ def three_digits(value: float) -> str:
     >>> three_digits(0.93347), three_digits(1234.5), three_digits(0)
     ('0.933', '1234', '0')
     """
+    return significant(value, 3)
+
+
+def significant(value: float, num_digits: int) -> str:
+    """So many significant digits, never in exponent form; whole numbers keep all of theirs.
+
+    >>> significant(27.2697, 4), significant(1234.5, 2)
+    ('27.27', '1234')
+    """
     if value == 0:
         return "0"
     # the exponent after rounding: 0.9999 is 1.00
-    decimals = max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
-    return f"{value:.{decimals}f}"
+    exponent = int(f"{value:.{num_digits - 1}e}".partition("e")[2])
+    return f"{value:.{max(0, num_digits - 1 - exponent)}f}"

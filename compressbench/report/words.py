@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
-from compressbench.core.units import humanize, three_digits
+from compressbench.core.units import humanize, significant, three_digits
 from compressbench.report.against import Verdict
 from compressbench.report.rows import Cell, Row
 
@@ -51,7 +52,7 @@ def value_text(name: str, cell: Cell) -> str:
     elif base == "effective_bits":
         text = f"{cell.value:.2f}"
     else:
-        text = humanize(cell.value, cell.unit) if cell.unit else three_digits(cell.value)
+        text = humanize(cell.value, cell.unit) if cell.unit else significant(cell.value, 4)
     return text + _MARKS.get(cell.kind, "")
 
 
@@ -62,7 +63,8 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     if verdict.difference is not None and verdict.difference_low is not None and verdict.difference_high is not None:
         scale = 100 if name.partition("@")[0] in _FRACTIONS else 1
         low, high = scale * verdict.difference_low, scale * verdict.difference_high
-        return [f"{_signed(scale * verdict.difference)} {verdict.verdict}", f"[{_signed(low)}, {_signed(high)}]"]
+        signed = [_signed(value, (high - low) / 2) for value in (scale * verdict.difference, low, high)]
+        return [f"{signed[0]} {verdict.verdict}", f"[{signed[1]}, {signed[2]}]"]
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return [verdict.verdict]
     if verdict.low == verdict.high:
@@ -81,9 +83,11 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     return [claims.get(verdict.verdict, verdict.verdict), f"[{low:.{digits}f}, {high:.{digits}f}]"]
 
 
-def _signed(value: float) -> str:
-    text = f"{value:+.2f}"
-    return "±0.00" if text in ("+0.00", "-0.00") else text
+def _signed(value: float, half_width: float) -> str:
+    """With two to four decimals, so that a narrow interval doesn't look like none."""
+    decimals = min(4, max(2, 1 - math.floor(math.log10(half_width)))) if half_width > 0 else 2
+    text = f"{value:+.{decimals}f}"
+    return f"±{text[1:]}" if float(text) == 0 else text
 
 
 def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
@@ -98,14 +102,14 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
         sources = sorted({cell.source for _, _, cell in cells if cell.kind == kind})
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
-    latency = [verdict for _, name, verdict in verdicts if name == "latency_p50_s"]
-    if any(verdict.verdict in ("undecided", "same") for verdict in latency):
+    speed = [verdict for _, name, verdict in verdicts if name in ("latency_p50_s", "throughput_per_s")]
+    if any(verdict.verdict in ("undecided", "same") for verdict in speed):
         lines.append("An undecided or same latency shows the interval of its speed, in times the baseline's.")
-    noises = [verdict.noise for verdict in latency if verdict.noise is not None]
+    noises = [verdict.noise for verdict in speed if verdict.noise is not None]
     if noises:
         lines.append(
             f"Intervals are 95 %, paired with the baseline of the same run. Against a copy of itself the baseline "
-            f"differs by up to {100 * max(noises):.1f} % in latency; smaller effects are undecided."
+            f"differs by up to {100 * max(noises):.1f} % in speed; smaller effects are undecided."
         )
     return lines
 

@@ -149,7 +149,7 @@ def test_a_difference_of_a_fraction_is_in_percentage_points(name: str, differenc
         ("energy_j_per_inference", 0.0123, "estimated", "12.3 mJ (est.)"),
         ("energy_j_per_inference", 0.0123, "modelled", "12.3 mJ (model)"),
         ("throughput_per_s", 250.0, "measured", "250/s"),
-        ("perplexity", 21.08, "measured", "21.1"),
+        ("perplexity", 21.083, "measured", "21.08"),
         ("latency_p50_s", None, "", "—"),
     ],
 )
