@@ -44,13 +44,16 @@ class Bench:
 
     @classmethod
     def load(cls, plan: Plan, store: RecordStore, progress: Progress) -> Bench:
-        from compressbench.models.load import load_model
-        from compressbench.runtimes.device import prepare_device
-
         recipe, workload = plan.recipe, plan.recipe.workload
-        with progress.bar("load", 1) as bar:
+        with progress.bar("load", 3) as bar:
+            # torch and transformers, several seconds
+            from compressbench.models.load import load_model
+            from compressbench.runtimes.device import prepare_device
+
+            bar.advance()
             device, num_threads = prepare_device(recipe.device, workload.num_threads)
             model = load_model(recipe.model, plan.head, device=device)
+            bar.advance()
             questions = [Question(task, task.value.load(), label) for label, task in plan.labelled_tasks()]
             for question in questions:
                 question.task.value.check_model(model, question.samples)
@@ -88,6 +91,8 @@ class Bench:
             self.rows = {label: rows for label, (rows, _) in answers.items()}
         measurement, failed = self._compare(cell, session, meters)
         readings, absent = read_probes(self.plan.meters, made.handle, session, self.inputs[0])
+        if cell.role == "candidate":
+            session.close()
         return self._record(
             cell,
             status="ok",

@@ -33,11 +33,13 @@ def run_recipe(
 
 def _run(plan: Plan, candidates: list[Cell], store: RecordStore, progress: Progress) -> Iterator[Record]:
     bench = Bench.load(plan, store, progress)
-    with opened(plan.meters, bench.device, progress) as meters:
-        for number, cell in enumerate([plan.baseline, *candidates], start=1):
-            progress.say(f"{cell.name} ({number} of {len(candidates) + 1})")
+    cells = [plan.baseline, *candidates]
+    with opened(plan.meters, bench.device, progress) as meters, progress.bar("recipe", len(cells)) as bar:
+        for number, cell in enumerate(cells, start=1):
+            progress.say(f"{cell.name} ({number} of {len(cells)})")
             record = bench.run(cell, meters)
             store.append(record)
+            bar.advance()
             yield record
             if cell is plan.baseline and record.failure is not None:
                 raise CellError("the baseline failed, so nothing can be compared with it", got=record.failure.message)
