@@ -54,7 +54,9 @@ class Bench:
             device, num_threads = prepare_device(recipe.device, workload.num_threads)
             model = load_model(recipe.model, plan.head, device=device)
             bar.advance()
-            questions = [Question(task, task.value.load(), label) for label, task in plan.labelled_tasks()]
+            questions = [
+                Question(task, task.value.load(), label, model.tokenizer_id) for label, task in plan.labelled_tasks()
+            ]
             for question in questions:
                 question.task.value.check_model(model, question.samples)
             first = questions[0]

@@ -226,6 +226,11 @@ def test_a_language_model_goes_down_the_same_line(tmp_path: Path) -> None:
     }
     records = list(run_recipe(write_recipe(tmp_path / "lm.yaml", data), tmp_path / "out"))
     assert [record.status for record in records] == ["ok"] * 3
+    protocol = records[0].scores[0].protocol_id
+    assert "window=64,stride=64" in protocol
+    assert "unit=token" in protocol
+    assert ",tokenizer=" in protocol
+    assert "-1024-" in protocol
     baseline, half, sparse = (record.scores[0].value for record in records)
     assert half == pytest.approx(baseline, rel=0.02)
     assert sparse > 1.5 * baseline

@@ -16,11 +16,17 @@ from compressbench.records.store import RecordStore
 
 
 class Question(NamedTuple):
-    """A task with its samples, and how its record files are called."""
+    """A task with its samples, how its record files are called, and what turns its texts into tokens."""
 
     task: Resolved
     samples: Any
     label: str
+    tokenizer_id: str
+
+    @property
+    def protocol_id(self) -> str:
+        """The task's own, and the tokenizer: perplexities under two tokenizers are two different questions."""
+        return f"{self.task.value.protocol_id},tokenizer={self.tokenizer_id}"
 
 
 def ask(question: Question, session: Session, handle: Any, progress: Progress) -> tuple[list[SampleRow], float]:
@@ -44,7 +50,7 @@ def score(
     return Score(
         task=question.task.name,
         version=task.version,
-        protocol_id=task.protocol_id,
+        protocol_id=question.protocol_id,
         options=question.task.options,
         data=samples.source,
         split=samples.split,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import BatchSource
+from compressbench.core.spec import content_hash
 from compressbench.records.record import ModelSource
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class ModelHandle:
     def copy(self, supplies: Supplies | None = None) -> ModelHandle:
         """A handle with weights of its own, for a candidate that starts from this model."""
         return replace(self, model=copy.deepcopy(self.model), supplies=supplies or self.supplies, notes={})
+
+    @property
+    def tokenizer_id(self) -> str:
+        """The tokenizer's class, size and a hash of its vocabulary."""
+        vocabulary = self.tokenizer.get_vocab()
+        return f"{type(self.tokenizer).__name__}-{len(vocabulary)}-{content_hash(vocabulary)[:8]}"
 
     @property
     def config(self) -> dict[str, Any]:

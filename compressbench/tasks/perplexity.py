@@ -11,18 +11,18 @@ from pydantic import Field, model_validator
 from compressbench.core.errors import CellError, DataError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, SampleRow, Session
-from compressbench.core.spec import Spec
-from compressbench.data.sources import HubSource, check_source, locate
+from compressbench.data.sources import Form
 from compressbench.data.text import Text, load_text
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks.batching import require_positions
+from compressbench.tasks.from_data import FromData
 from compressbench.tasks.leakage import refuse_evaluation_data
 
 if TYPE_CHECKING:
     import torch
 
 
-class Perplexity(Spec):
+class Perplexity(FromData):
     """exp of the mean negative log-likelihood over windows of the tokenized text.
 
     Version 1: windows of `window` tokens start every `stride` tokens (default: no overlap), a window scores the tokens
@@ -36,13 +36,9 @@ class Perplexity(Spec):
     metric: ClassVar[str] = "perplexity"
     direction: ClassVar[Literal["higher", "lower"]] = "lower"
     head: ClassVar[str] = "causal-lm"
+    form: ClassVar[Form] = "text"
     is_binary: ClassVar[bool] = False
 
-    data: str = Field(description="embedded:tinyshakespeare, a local text or table, or a Hub id")
-    split: str = "test"
-    revision: str | None = None
-    config: str | None = None
-    train_split: str = "train"
     column: str = "text"
     join: str = "\n\n"
     window: int = Field(256, ge=2, le=1_000_000)
@@ -62,13 +58,6 @@ class Perplexity(Spec):
         stride = self.stride or self.window
         windows = f"window={self.window},stride={stride},batch_size={self.batch_size},join={self.join!r}"
         return f"perplexity/v{self.version}:{windows},unit={self.unit},tail=dropped,bos=none"
-
-    def check(self, *, training: bool = False) -> None:
-        """Raise DataError if the data isn't there; uses no network."""
-        check_source(self.data, self.split, form="text")
-        if training:
-            check_source(self.data, self.train_split, form="text")
-            refuse_evaluation_data(self.data, self.split, self.train_split)
 
     def load(self) -> Text:
         return self._text(self.split)
@@ -114,7 +103,7 @@ class Perplexity(Spec):
         return math.exp(min(score_sum / weight_sum, 700.0))
 
     def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
-        if isinstance(locate(self.data, self.split), HubSource):
+        if self.is_on_hub:
             return None
         text = self._text(self.train_split if training else self.split)
         windows = max(1, len(text.text) // 3 // (self.stride or self.window))

@@ -9,18 +9,18 @@ from pydantic import Field
 from compressbench.core.errors import CellError, ModelError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, SampleRow, Session
-from compressbench.core.spec import Spec
 from compressbench.data.samples import Samples, load_samples
-from compressbench.data.sources import HubSource, check_source, locate
+from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks import batching
+from compressbench.tasks.from_data import FromData
 from compressbench.tasks.leakage import refuse_evaluation_data
 
 if TYPE_CHECKING:
     import torch
 
 
-class TextClassification(Spec):
+class TextClassification(FromData):
     """The arg max over the logits against the label; score 1 if they agree, else 0.
 
     Version 1: texts truncated to max_length tokens, batched by length. A batch is padded to its longest text; methods
@@ -31,13 +31,9 @@ class TextClassification(Spec):
     metric: ClassVar[str] = "accuracy"
     direction: ClassVar[Literal["higher", "lower"]] = "higher"
     head: ClassVar[str] = "sequence-classification"
+    form: ClassVar[Form] = "samples"
     is_binary: ClassVar[bool] = True
 
-    data: str = Field(description="embedded:banking77, a local file or folder, or a Hub id")
-    split: str = "test"
-    revision: str | None = None
-    config: str | None = None
-    train_split: str = "train"
     text_column: str = "text"
     text_pair_column: str | None = None
     label_column: str = "label"
@@ -48,13 +44,6 @@ class TextClassification(Spec):
     @property
     def protocol_id(self) -> str:
         return f"text-classification/v{self.version}:max_length={self.max_length},batch_size={self.batch_size}"
-
-    def check(self, *, training: bool = False) -> None:
-        """Raise DataError if the data isn't there; reads no samples and uses no network."""
-        check_source(self.data, self.split, form="samples")
-        if training:
-            check_source(self.data, self.train_split, form="samples")
-            refuse_evaluation_data(self.data, self.split, self.train_split)
 
     def load(self) -> Samples:
         return self._load(self.split, self.limit)
@@ -100,7 +89,7 @@ class TextClassification(Spec):
         return score_sum / weight_sum
 
     def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
-        if isinstance(locate(self.data, self.split), HubSource):
+        if self.is_on_hub:
             return None
         samples = self._load(self.train_split, None) if training else self.load()
         return len(samples), sum(min(self.max_length, len(text) // 4 + 3) for text in samples.columns["text"])

@@ -38,7 +38,7 @@ def question(answers: list[SampleRow]) -> Question:
         summarize=lambda score_sum, weight_sum: score_sum / weight_sum,
     )
     samples = SimpleNamespace(source="a file", split="test", revision="sha256:1")
-    return Question(Resolved("fake", task, {"window": 8}), samples, "fake-2")
+    return Question(Resolved("fake", task, {"window": 8}), samples, "fake-2", "Words-19-abc")
 
 
 def asked(answers: list[SampleRow]) -> list[SampleRow]:
@@ -103,6 +103,7 @@ def test_the_rows_behind_a_score_lie_beside_the_record(tmp_path: Path) -> None:
     found = score(question(answers), answers, 2.5, rows(1, 1, 1, 1), store, "recipe.name.run")
     assert (found.value, found.options) == (0.75, {"window": 8})
     assert (found.num_samples, found.seconds, found.data_revision) == (4, 2.5, "sha256:1")
+    assert found.protocol_id == "fake/v1,tokenizer=Words-19-abc"
     assert found.paired is not None
     assert found.paired.num_harmful == 1
     assert found.samples_file == "recipe.name.run.fake-2.parquet"
