@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,33 +30,35 @@ def show(
 
 
 def _print(record: Record) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from compressbench.core.names import one_line
     from compressbench.report.heading import heading
-    from compressbench.report.rows import rows_of
-    from compressbench.report.words import title, value_text
 
     console = Console(highlight=False)
     console.print(Text(one_line(f"{record.candidate}  ({record.status})"), style="bold"))
     console.print(Text(one_line(heading(record)), style="dim"))
     for name, text in _facts(record):
         console.print(Text(one_line(f"{name:<12}{text}")))
-    grid = Table("quantity", "value", "95 % interval", "kind", box=box.SIMPLE_HEAD)
-    grid.add_column("source or reason", overflow="fold")
+    console.print()
+    for line, origin in _numbers(record):
+        console.print(Text(one_line(line)))
+        console.print(Text(one_line(f"    {origin}"), style="dim"))
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, str]]:
+    """A line for each number with its interval and kind, and where it came from or why it isn't there."""
+    from compressbench.report.rows import rows_of
+    from compressbench.report.words import title, value_text
+
     for name, cell in rows_of([record])[0].cells.items():
-        low, high = (
-            None if bound is None else cell.model_copy(update={"value": bound, "kind": ""})
-            for bound in (cell.low, cell.high)
-        )
-        interval = "" if low is None or high is None else f"{value_text(name, low)} … {value_text(name, high)}"
-        bare = cell.model_copy(update={"kind": ""})
-        words = (title(name), value_text(name, bare), interval, cell.kind, cell.reason or cell.source)
-        grid.add_row(*(Text(one_line(word)) for word in words))
-    console.print(grid)
+        texts = [
+            value_text(name, cell.model_copy(update={"value": value, "kind": ""}))
+            for value in (cell.value, cell.low, cell.high)
+        ]
+        interval = "" if cell.low is None or cell.high is None else f"[{texts[1]}, {texts[2]}]"
+        yield f"{title(name):<22}{texts[0]:>12}  {interval:<28}{cell.kind}".rstrip(), cell.reason or cell.source
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
@@ -66,7 +69,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.append(("model", f"{model.id} @ {model.revision[:24]} ({model.architecture}, {model.dtype}{code})"))
     for step in record.steps:
         notes = ", ".join(f"{key}={value}" for key, value in step.notes.items())
-        facts.append(("step", f"{step.use} {dict(step.options)}: {step.seconds:.1f} s; {notes}"))
+        options = " ".join(f"{key}={value}" for key, value in step.options.items() if value not in (None, [], ()))
+        facts.append(("step", f"{step.use} {options}: {step.seconds:.1f} s; {notes}".replace(" :", ":")))
     for score in record.scores:
         facts.append(("data", f"{score.data} {score.split} @ {score.data_revision[:24]}, {score.num_samples} samples"))
         facts.append(("protocol", score.protocol_id))

@@ -23,6 +23,7 @@ _SENTENCES = {
     "greater_than_equal": "must be at least {ge}",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "missing": "is required",

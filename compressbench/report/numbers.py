@@ -102,7 +102,20 @@ def _around(value: float, per_block: Sequence[float]) -> Interval | float:
 
 
 def _reading(name: str, found: Interval | float, provenance: Provenance) -> Reading:
-    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0."""
+    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0.
+
+    The spread of an estimate says how well it repeats, not how far from the truth it is: without a word from the
+    instrument on that it has no interval.
+    """
+    if provenance.kind != "measured" and provenance.relative_uncertainty is None:
+        return Reading(
+            name=name,
+            value=_value(found),
+            kind=provenance.kind,
+            source=provenance.source,
+            boundary=provenance.boundary,
+            uncertainty_reason=provenance.uncertainty_reason or "not stated",
+        )
     if not isinstance(found, Interval):
         found = Interval(found, math.nan, math.nan)
     relative = provenance.relative_uncertainty or 0.0
@@ -119,3 +132,7 @@ def _reading(name: str, found: Interval | float, provenance: Provenance) -> Read
         high=high if is_bounded else None,
         uncertainty_reason="" if is_bounded else "one block only",
     )
+
+
+def _value(found: Interval | float) -> float:
+    return found.value if isinstance(found, Interval) else found

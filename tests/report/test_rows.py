@@ -193,3 +193,23 @@ def test_the_json_is_the_contract_that_scripts_rely_on() -> None:
     for verdict in verdicts.values():
         assert verdict.keys() >= {"verdict", "ratio", "low", "high"}
         assert verdict["low"] <= verdict["ratio"] <= verdict["high"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "relative", "is_bounded"),
+    [("estimated", None, False), ("modelled", None, False), ("estimated", 0.4, True), ("measured", None, True)],
+)
+def test_the_spread_of_an_estimate_is_not_sold_as_its_uncertainty(
+    kind: str, relative: float | None, is_bounded: bool
+) -> None:
+    measured = build.measurement(build.noisy(0.01, seed=1), build.noisy(0.005, seed=2), kind=kind)
+    source = measured.provenance["energy_j"].model_copy(update={"relative_uncertainty": relative})
+    measured = measured.model_copy(update={"provenance": {"energy_j": source}})
+    baseline, candidate = rows_of(build.run_of({"fast": build.record("fast", measurement=measured)}))[:2]
+    cell = candidate.cells["energy_j_per_inference"]
+    assert cell.value is not None
+    assert cell.kind == kind
+    assert (cell.low is not None, cell.high is not None) == (is_bounded, is_bounded)
+    # what is paired on one instrument keeps its interval: a wrong scale cancels
+    assert candidate.against_baseline["energy_j_per_inference"].low is not None
+    assert baseline.role == "baseline"
