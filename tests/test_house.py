@@ -142,6 +142,15 @@ def test_recipes_are_short_and_valid() -> None:
         assert load_recipe(path).recipe.candidates
 
 
+def test_the_recipe_in_the_readme_is_one() -> None:
+    import yaml
+
+    from compressbench.recipe.load import parse_recipe
+
+    text = README.read_text().partition("```yaml\n")[2].partition("```")[0]
+    assert len(parse_recipe(yaml.safe_load(text)).recipe.candidates) == 3
+
+
 def test_the_makefile_has_few_targets() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert {"demo", "test", "check"} <= set(targets)
