@@ -11,7 +11,7 @@ from compressbench.core.errors import DataError
 from compressbench.core.names import did_you_mean
 from compressbench.data.hub import read_hub
 from compressbench.data.sources import HubSource, locate
-from compressbench.data.tables import Table, local_revision, read_table
+from compressbench.data.tables import Table, local_revision, read_table, refuse_config
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 TEXT_ROLES = frozenset({"text", "text_pair"})
@@ -88,13 +88,7 @@ def _read(source: str, split: str, revision: str | None, config: str | None) -> 
     place = locate(source, split, form="samples")
     if isinstance(place, HubSource):
         return read_hub(place.name, split=split, revision=revision, config=config)
-    if config is not None:
-        raise DataError(
-            "only data sets of the Hub have configurations",
-            where=source,
-            got=f"config {config!r}",
-            do="Leave `config` out.",
-        )
+    refuse_config(config, source)
     return read_table(place), local_revision(place, source, revision)
 
 

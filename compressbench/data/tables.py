@@ -32,6 +32,17 @@ def sha256_of(paths: Sequence[Path]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def refuse_config(config: str | None, source: str) -> None:
+    """Raise DataError if a configuration is asked of files, which have none."""
+    if config is not None:
+        raise DataError(
+            "only data sets of the Hub have configurations",
+            where=source,
+            got=f"config {config!r}",
+            do="Leave `config` out.",
+        )
+
+
 def local_revision(files: LocalFiles, source: str, wanted: str | None) -> str:
     """The checksum of the files; DataError if `wanted` is given and is another one."""
     found = sha256_of(files.paths)

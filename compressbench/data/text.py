@@ -12,7 +12,7 @@ from compressbench.core.errors import DataError
 from compressbench.data.embedded_data import cut_text
 from compressbench.data.samples import load_samples
 from compressbench.data.sources import HubSource, locate, suffix_of
-from compressbench.data.tables import local_revision
+from compressbench.data.tables import local_revision, refuse_config
 
 MAX_TEXT_BYTES = 1 << 30
 """The largest text, unpacked: a gzip file can expand a thousandfold."""
@@ -49,13 +49,7 @@ def load_text(
     if isinstance(place, HubSource) or place.suffix not in {".txt", ".txt.gz"}:
         rows = load_samples(source, split=split, columns={"text": column}, revision=revision, config=config)
         return Text(source, split, rows.revision, _not_empty(join.join(rows.columns["text"]), source))
-    if config is not None:
-        raise DataError(
-            "only data sets of the Hub have configurations",
-            where=source,
-            got=f"config {config!r}",
-            do="Leave `config` out.",
-        )
+    refuse_config(config, source)
     text = read_text_file(place.paths[0])
     if source.startswith("embedded:"):
         text = cut_text(text, split)

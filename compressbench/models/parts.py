@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from compressbench.core.errors import UnsupportedError
@@ -77,7 +76,3 @@ def _tensors_used_twice(model: nn.Module) -> set[int]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(parameter.data_ptr(), set()).add(name)
     return {pointer for pointer, names in owners.items() if len(names) > 1}
-
-
-def all_linear_weights(model: nn.Module) -> list[torch.Tensor]:
-    return [module.weight for module in target_linears(model).values()]

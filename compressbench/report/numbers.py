@@ -102,37 +102,34 @@ def _around(value: float, per_block: Sequence[float]) -> Interval | float:
 
 
 def _reading(name: str, found: Interval | float, provenance: Provenance) -> Reading:
-    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0.
-
-    The spread of an estimate says how well it repeats, not how far from the truth it is: without a word from the
-    instrument on that it has no interval.
-    """
-    if provenance.kind != "measured" and provenance.relative_uncertainty is None:
-        return Reading(
-            name=name,
-            value=_value(found),
-            kind=provenance.kind,
-            source=provenance.source,
-            boundary=provenance.boundary,
-            uncertainty_reason=provenance.uncertainty_reason or "not stated",
-        )
-    if not isinstance(found, Interval):
-        found = Interval(found, math.nan, math.nan)
-    relative = provenance.relative_uncertainty or 0.0
-    low = max(0.0, found.value - math.hypot(found.value - found.low, relative * found.value))
-    high = found.value + math.hypot(found.high - found.value, relative * found.value)
-    is_bounded = math.isfinite(high)
+    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0."""
+    value = found.value if isinstance(found, Interval) else found
+    reason = _why_unbounded(found, provenance)
+    low, high = (None, None) if reason or not isinstance(found, Interval) else _bounds(found, provenance)
     return Reading(
         name=name,
-        value=found.value,
+        value=value,
         kind=provenance.kind,
         source=provenance.source,
         boundary=provenance.boundary,
-        low=low if is_bounded else None,
-        high=high if is_bounded else None,
-        uncertainty_reason="" if is_bounded else "one block only",
+        low=low,
+        high=high,
+        uncertainty_reason=reason,
     )
 
 
-def _value(found: Interval | float) -> float:
-    return found.value if isinstance(found, Interval) else found
+def _why_unbounded(found: Interval | float, provenance: Provenance) -> str:
+    """Why there is no interval; "" if there is one.
+
+    The spread of an estimate says how well it repeats, not how far from the truth it is: without a word from the
+    instrument on that it has none.
+    """
+    if provenance.kind != "measured" and provenance.relative_uncertainty is None:
+        return provenance.uncertainty_reason or "not stated"
+    return "" if isinstance(found, Interval) else "one block only"
+
+
+def _bounds(found: Interval, provenance: Provenance) -> tuple[float, float]:
+    own = (provenance.relative_uncertainty or 0.0) * found.value
+    low = found.value - math.hypot(found.value - found.low, own)
+    return max(0.0, low), found.value + math.hypot(found.high - found.value, own)

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from compressbench.core.errors import UnsupportedError
 from compressbench.models.handle import ModelHandle
-from compressbench.models.parts import all_linear_weights, layer_stack, matches, replace_module, target_linears
+from compressbench.models.parts import layer_stack, matches, replace_module, target_linears
 from compressbench.testing import tiny_causal_lm, tiny_classifier
 
 
@@ -52,7 +52,7 @@ def test_a_pattern_means_whole_parts_of_a_name_or_a_regular_expression(pattern: 
 def test_without_targets_every_linear_module_but_the_heads_is_chosen(classifier: ModelHandle) -> None:
     linear = {name for name, module in classifier.model.named_modules() if isinstance(module, nn.Linear)}
     assert set(target_linears(classifier.model)) == linear - {"classifier", "bert.pooler.dense"}
-    assert len(all_linear_weights(classifier.model)) == len(linear) - 2
+    assert len(target_linears(classifier.model)) == len(linear) - 2
 
 
 def test_targets_and_exceptions_narrow_the_choice(classifier: ModelHandle) -> None:
