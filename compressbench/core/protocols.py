@@ -31,9 +31,32 @@ class Facts(Spec):
     accepts: frozenset[str] = frozenset({"float32", "bfloat16", "float16"})
     needs_training_data: bool = False
     needs_teacher: bool = False
+    needs_calibration: bool = False
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     requires: tuple[str, ...] = ()
     paper: str = ""
+
+
+class Claim(Spec):
+    """What a step says that it has done to a model. An audit checks it on the model itself, on the files, and on the clock.
+
+    `modules` are those it worked on, `left_out` those it could have been expected to work on, with the reasons. `bits` are
+    stored bits per weight of those modules, scales and zero points not counted; `sparsity` is the fraction of zeros over
+    all weights of those modules, and `mask_structure` such as "2:4" holds in every row of every one of them.
+    `kernels` are profiler names (parts of them will do) of which at least one has to run. Modules of a step that
+    `is_retrained` may all have other values than the baseline's.
+    """
+
+    step: str
+    modules: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = {}
+    bits: float | None = None
+    sparsity: float | None = None
+    mask_structure: str | None = None
+    kernels: tuple[str, ...] = ()
+    is_smaller: bool = False
+    is_faster: bool = False
+    is_retrained: bool = False
 
 
 class Method(Protocol[HandleT]):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.progress import Progress, SilentProgress
-from compressbench.core.protocols import BatchSource
+from compressbench.core.protocols import BatchSource, Claim
 from compressbench.core.spec import content_hash
+from compressbench.recipe.schema import ModelSpec
 from compressbench.records.record import ModelSource
 
 if TYPE_CHECKING:
@@ -20,10 +23,17 @@ Note = str | int | float | bool
 
 @dataclass(frozen=True)
 class Supplies:
-    """What a step may ask for beyond the model itself. A method declares in its facts which of them it needs."""
+    """What a step may ask for beyond the model itself. A method declares in its facts which of them it needs.
+
+    `load_model` loads another model with the same head onto the same device. `checkpoints` is a folder of the step's
+    own where it may keep what lets it go on after an interruption; it outlives the process until the cell is done.
+    """
 
     teacher: Callable[[], ModelHandle] | None = None
     training_batches: BatchSource | None = None
+    calibration: Callable[[Calibration], CalibrationSet] | None = None
+    load_model: Callable[[ModelSpec], ModelHandle] | None = None
+    checkpoints: Path | None = None
     seed: int = 0
     progress: Progress = field(default_factory=SilentProgress)
 
@@ -31,7 +41,8 @@ class Supplies:
 @dataclass(frozen=True)
 class ModelHandle:
     """`head` is sequence-classification or causal-lm; `weights` the format of the linear layers' weights (float32,
-    bfloat16, float16, int8); `notes` is what the last step wants to have recorded about itself.
+    bfloat16, float16, int8, packed); `notes` is what the last step wants to have recorded about itself, `claims` what all
+    steps say to have done, for the audit.
     """
 
     model: PreTrainedModel
@@ -42,10 +53,14 @@ class ModelHandle:
     device: str = "cpu"
     supplies: Supplies = field(default_factory=Supplies)
     notes: Mapping[str, Note] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
-    def with_model(self, model: PreTrainedModel, *, weights: str | None = None, **notes: Note) -> ModelHandle:
-        """The handle after a step: its model, the weight format if that changed, and the step's notes."""
-        return replace(self, model=model, weights=weights or self.weights, notes=notes)
+    def with_model(
+        self, model: PreTrainedModel, *, weights: str | None = None, claim: Claim | None = None, **notes: Note
+    ) -> ModelHandle:
+        """The handle after a step: its model, the weight format if that changed, the step's claim and its notes."""
+        claims = self.claims if claim is None else (*self.claims, claim)
+        return replace(self, model=model, weights=weights or self.weights, claims=claims, notes=notes)
 
     def copy(self, supplies: Supplies | None = None) -> ModelHandle:
         """A handle with weights of its own, for a candidate that starts from this model."""
