@@ -40,3 +40,10 @@ class CalibrationSet:
     num_samples: int
     num_tokens: int
     seed: int
+
+    def describe(self) -> str:
+        """One line for a record."""
+        return (
+            f"{self.data} {self.split} @ {self.revision[:24]}: {self.num_samples} samples, {self.num_tokens} tokens, "
+            f"seed {self.seed}"
+        )

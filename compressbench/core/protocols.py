@@ -172,6 +172,10 @@ class Task(Protocol):
         """Model inputs (with `labels`) from the training split, in an order that `seed` decides; never evaluation data."""
         ...
 
+    def model_inputs(self, handle: Any, split: str) -> tuple[list[dict[str, Any]], str]:
+        """Model inputs of every sample of a split, not padded and without labels, and the revision of the data."""
+        ...
+
     def workload_batches(self, handle: Any, samples: Any, batch_size: int, sequence_length: int) -> list[Batch]:
         """At least 64 distinct inputs where the data has them, each exactly batch_size x sequence_length."""
         ...

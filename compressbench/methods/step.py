@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from compressbench.core.protocols import Claim
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
-    from torch import nn
+    from compressbench.models.parts import Choice
 
 
 class Step(Spec):
@@ -30,8 +31,15 @@ class LinearStep(Step):
     targets: tuple[str, ...] = Field((), description="module names, parts of them, or re: patterns; default: all")
     ignore: tuple[str, ...] = Field((), description="the same for modules to leave out; output heads always are")
 
-    def chosen(self, handle: ModelHandle) -> dict[str, nn.Linear]:
-        """The linear modules to work on, by name. Raises UnsupportedError if there is none."""
-        from compressbench.models.parts import target_linears
+    def choose(self, handle: ModelHandle) -> Choice:
+        """The linear modules to work on and the reasons for leaving others. Raises UnsupportedError if there is none."""
+        from compressbench.models.parts import choose_linears
 
-        return target_linears(handle.model, self.targets, self.ignore)
+        return choose_linears(handle.model, self.targets, self.ignore)
+
+
+def quantized_claim(step: str, choice: Choice, bits: float, *, kernels: tuple[str, ...] = ()) -> Claim:
+    """The claim of a step that stores the chosen modules' weights in `bits`, and so makes the files smaller."""
+    return Claim(
+        step=step, modules=tuple(choice.modules), left_out=choice.left_out, bits=bits, kernels=kernels, is_smaller=True
+    )

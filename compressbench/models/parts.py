@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
+import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from compressbench.core.errors import UnsupportedError
+from compressbench.models.stored_layer import StoredLayer
 
 OUTPUT_HEADS = ("lm_head", "classifier", "score", "pooler", "qa_outputs")
 
@@ -32,28 +36,87 @@ def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
     return found[0]
 
 
-def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> dict[str, nn.Linear]:
-    """The linear modules to compress by name. `targets` and `ignore` are module names, parts of them, or `re:` patterns.
+def layer_stacks(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
+    """The outermost lists of equal modules that hold linear modules, by name: a decoder's layers, an encoder's and a
+    decoder's. Whether they really run one after the other shows only when they run.
+    """
+    found: list[tuple[str, nn.ModuleList]] = []
+    for name, module in model.named_modules():
+        is_inside = any(name.startswith(f"{outer}.") for outer, _ in found)
+        if isinstance(module, nn.ModuleList) and not is_inside and _is_stack(module):
+            found.append((name, module))
+    return found
+
+
+def _is_stack(modules: nn.ModuleList) -> bool:
+    kinds = {type(module) for module in modules}
+    return len(kinds) == 1 and all(any(_is_linear(part) for part in module.modules()) for module in modules)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D | StoredLayer)
+
+
+class Choice(NamedTuple):
+    """The linear modules to work on (GPT-2's Conv1D among them), and why the others are left as they are; by name."""
+
+    modules: dict[str, nn.Linear]
+    left_out: dict[str, str]
+
+
+def choose_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> Choice:
+    """The linear modules to compress. `targets` and `ignore` are module names, parts of them, or `re:` patterns.
 
     Without targets: every linear module but output heads. Tied weights (an lm_head that shares its tensor with the
-    embedding) are never touched, because changing one changes the other. Raises UnsupportedError if nothing is left.
+    embedding) are never touched, because changing one changes the other. GPT-2's Conv1D counts as linear; see `matrix`.
+    Raises UnsupportedError if nothing is left.
     """
     shared = _tensors_used_twice(model)
-    chosen = {
-        name: module
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear
-        and module.weight.data_ptr() not in shared
-        and (matches(name, targets) if targets else not matches(name, OUTPUT_HEADS))
-        and not matches(name, ignore)
+    linears = {
+        name: cast(nn.Linear, module) for name, module in model.named_modules() if type(module) in (nn.Linear, Conv1D)
     }
+    reasons = {
+        name: _why_left_out(name, matrix(module).data_ptr() in shared, targets, ignore)
+        for name, module in linears.items()
+    }
+    chosen = {name: module for name, module in linears.items() if not reasons[name]}
     if not chosen:
         raise UnsupportedError(
             f"no linear module of {type(model).__name__} is left to compress",
             got=f"targets {list(targets)}, ignore {list(ignore)}",
             do="Name modules of this model, or use re: patterns.",
         )
-    return chosen
+    return Choice(chosen, {name: reason for name, reason in reasons.items() if reason})
+
+
+def _why_left_out(name: str, is_tied: bool, targets: Sequence[str], ignore: Sequence[str]) -> str:
+    if is_tied:
+        return "its weights are tied to another module's"
+    if targets and not matches(name, targets):
+        return "not among the targets"
+    if not targets and matches(name, OUTPUT_HEADS):
+        return "an output head"
+    return "ignored by the recipe" if matches(name, ignore) else ""
+
+
+def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> dict[str, nn.Linear]:
+    """The modules of `choose_linears` alone."""
+    return choose_linears(model, targets, ignore).modules
+
+
+def matrix(module: nn.Module) -> torch.Tensor:
+    """The weight of a linear module as out x in: a view, so that changing it in place changes the module.
+
+    GPT-2's Conv1D stores in x out. No gradient is followed through the view.
+    """
+    weight = cast(torch.Tensor, module.weight).detach()
+    return weight.t() if isinstance(module, Conv1D) else weight
+
+
+def bias_of(module: nn.Module) -> torch.Tensor | None:
+    """The bias (out) of a linear module without its gradient, or None."""
+    bias = module.bias
+    return bias.detach() if isinstance(bias, torch.Tensor) else None
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

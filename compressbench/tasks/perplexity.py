@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,6 +123,12 @@ class Perplexity(FromData):
             {"input_ids": part, "attention_mask": torch.ones_like(part), "labels": part}
             for part in torch.split(windows, batch_size)
         ]
+
+    def model_inputs(self, handle: ModelHandle, split: str) -> tuple[list[dict[str, Any]], str]:
+        text = self._text(split)
+        tokens = _tokenize(handle, text)
+        windows = [tokens[start : start + self.window].tolist() for start in self._starts(len(tokens), text.source)]
+        return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in windows], text.revision
 
     def workload_batches(
         self, handle: ModelHandle, samples: Text, batch_size: int, sequence_length: int

@@ -110,6 +110,10 @@ class TextClassification(FromData):
             for indices in chosen
         ]
 
+    def model_inputs(self, handle: ModelHandle, split: str) -> tuple[list[dict[str, Any]], str]:
+        samples = self._load(split, None)
+        return [dict(row) for row in self._encode(handle, samples)], samples.revision
+
     def workload_batches(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from compressbench.core.errors import UnsupportedError
 from compressbench.models.handle import ModelHandle
-from compressbench.models.parts import layer_stack, matches, replace_module, target_linears
+from compressbench.models.parts import (
+    bias_of,
+    choose_linears,
+    layer_stack,
+    matches,
+    matrix,
+    replace_module,
+    target_linears,
+)
 from compressbench.testing import tiny_causal_lm, tiny_classifier
 
 
@@ -110,10 +117,24 @@ def test_a_replaced_module_stands_where_the_old_one_stood() -> None:
         assert model.get_submodule(name) is new
 
 
-def test_layers_of_another_kind_than_linear_are_not_taken_for_one(tied: ModelHandle) -> None:
+def test_gpt2s_transposed_layers_are_linear_too_and_are_seen_as_out_by_in() -> None:
     config = GPT2Config(vocab_size=19, n_embd=16, n_layer=2, n_head=2, n_positions=16, bos_token_id=2, eos_token_id=3)
-    gpt2 = replace(tied, model=GPT2LMHeadModel(config))
-    assert len(layer_stack(gpt2.model)[2]) == 2
-    with pytest.raises(UnsupportedError, match="no linear module of GPT2LMHeadModel"):
-        target_linears(gpt2.model)
-    assert torch.equal(gpt2.model.lm_head.weight, gpt2.model.transformer.wte.weight)
+    model = GPT2LMHeadModel(config)
+    assert len(layer_stack(model)[2]) == 2
+    chosen = target_linears(model)
+    assert len(chosen) == 2 * 4
+    fused = chosen["transformer.h.0.attn.c_attn"]
+    assert matrix(fused).shape == (3 * 16, 16)
+    matrix(fused)[5].zero_()
+    x = torch.randn(1, 3, 16)
+    expected = torch.nn.functional.linear(x, matrix(fused), bias_of(fused))
+    assert torch.allclose(fused(x), expected, atol=1e-6)
+    assert torch.count_nonzero(fused.weight[:, 5]) == 0, "the view writes through"
+
+
+def test_what_is_left_out_says_why(tied: ModelHandle) -> None:
+    model = tied.model
+    choice = choose_linears(model, (), ["mlp"])
+    assert choice.left_out["lm_head"] == "its weights are tied to another module's"
+    assert choice.left_out["model.layers.0.mlp.up_proj"] == "ignored by the recipe"
+    assert choose_linears(model, ["mlp"]).left_out["model.layers.0.self_attn.q_proj"] == "not among the targets"

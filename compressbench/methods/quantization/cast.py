@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from compressbench.core.protocols import Facts
+from compressbench.core.protocols import Claim, Facts
 from compressbench.methods.step import Step
 from compressbench.models.handle import ModelHandle
 
@@ -26,4 +26,10 @@ class Cast(Step):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         import torch
 
-        return handle.with_model(handle.model.to(getattr(torch, self.dtype)), weights=self.dtype)
+        from compressbench.models.parts import target_linears
+
+        model = handle.model.to(getattr(torch, self.dtype))
+        claim = Claim(
+            step="cast", modules=tuple(target_linears(model)), bits=16, is_smaller=handle.weights == "float32"
+        )
+        return handle.with_model(model, weights=self.dtype, claim=claim)

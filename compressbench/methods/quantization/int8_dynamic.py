@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from compressbench.core.protocols import Facts
-from compressbench.methods.step import LinearStep
+from compressbench.methods.step import LinearStep, quantized_claim
 from compressbench.models.handle import ModelHandle
 
 
@@ -29,17 +29,23 @@ class Int8Dynamic(LinearStep):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.methods.maths.integers import per_channel_symmetric
         from compressbench.models.int8_linear import Int8DynamicLinear, best_engine
-        from compressbench.models.parts import replace_module
+        from compressbench.models.parts import bias_of, matrix, replace_module
 
         engine = "cuda" if handle.device.startswith("cuda") else best_engine()
         reduce_range = not _has_vnni() if self.reduce_range is None else self.reduce_range
-        chosen = self.chosen(handle)
-        for name, module in chosen.items():
-            codes, scale = per_channel_symmetric(module.weight)
-            layer = Int8DynamicLinear(codes, scale, module.bias, engine=engine, reduce_range=reduce_range)
+        choice = self.choose(handle)
+        for name, module in choice.modules.items():
+            codes, scale = per_channel_symmetric(matrix(module))
+            layer = Int8DynamicLinear(codes, scale, bias_of(module), engine=engine, reduce_range=reduce_range)
             replace_module(handle.model, name, layer)
+        kernel = "_int_mm" if engine == "cuda" else "linear_dynamic"
         return handle.with_model(
-            handle.model, weights="int8", num_modules=len(chosen), engine=engine, reduce_range=reduce_range
+            handle.model,
+            weights="int8",
+            claim=quantized_claim("int8-dynamic", choice, 8, kernels=(kernel,)),
+            num_modules=len(choice.modules),
+            engine=engine,
+            reduce_range=reduce_range,
         )
 
 

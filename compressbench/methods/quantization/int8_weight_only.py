@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from compressbench.core.protocols import Facts
-from compressbench.methods.step import LinearStep
+from compressbench.methods.step import LinearStep, quantized_claim
 from compressbench.models.handle import ModelHandle
 
 
@@ -24,12 +24,15 @@ class Int8WeightOnly(LinearStep):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.methods.maths.integers import per_channel_symmetric
         from compressbench.models.int8_linear import Int8WeightLinear
-        from compressbench.models.parts import replace_module
+        from compressbench.models.parts import bias_of, matrix, replace_module
 
-        chosen = self.chosen(handle)
-        for name, module in chosen.items():
-            codes, scale = per_channel_symmetric(module.weight)
-            replace_module(handle.model, name, Int8WeightLinear(codes, scale, module.bias))
+        choice = self.choose(handle)
+        for name, module in choice.modules.items():
+            codes, scale = per_channel_symmetric(matrix(module))
+            replace_module(handle.model, name, Int8WeightLinear(codes, scale, bias_of(module)))
         has_kernel = handle.weights == "bfloat16" and handle.device == "cpu"
         kernel = "int8pack_mm" if has_kernel else "dequantize"
-        return handle.with_model(handle.model, weights="int8", num_modules=len(chosen), kernel=kernel)
+        claim = quantized_claim("int8-weight-only", choice, 8, kernels=(kernel,) if has_kernel else ())
+        return handle.with_model(
+            handle.model, weights="int8", claim=claim, num_modules=len(choice.modules), kernel=kernel
+        )
