@@ -1,7 +1,8 @@
 """Names to classes, without importing anything until a name is used.
 
 A word in a recipe is a file name: `use: depth-pruning` is methods/pruning/depth_pruning.py. Other packages add words
-through the entry-point groups `compressbench.methods | runtimes | tasks | meters`; a plug-in can't replace a built-in.
+through the entry-point groups `compressbench.methods | runtimes | tasks | meters | layers`; a plug-in can't replace a
+built-in. Layers aren't words of a recipe: an artefact's manifest names them.
 """
 
 from __future__ import annotations
@@ -89,5 +90,14 @@ meters = Registry(
         "memory": "compressbench.meters.memory:Memory",
         "energy": "compressbench.meters.energy:Energy",
         "size": "compressbench.meters.size:Size",
+    },
+)
+layers = Registry(
+    "layer",
+    {
+        "packed": "compressbench.models.packed_linear:PackedLinear",
+        "int8-weight": "compressbench.models.int8_linear:Int8WeightLinear",
+        "int8-dynamic": "compressbench.models.int8_linear:Int8DynamicLinear",
+        "low-rank": "compressbench.models.low_rank_linear:LowRankLinear",
     },
 )

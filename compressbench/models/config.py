@@ -71,3 +71,14 @@ def read_config(model_id: str) -> dict[str, Any] | None:
         return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
         raise ModelError("config.json can't be read", where=str(folder), got=str(error)) from error
+
+
+def weight_format(model_id: str, dtype: str) -> str:
+    """The format of the weights that a step finds first: an artefact's own, else the type in which they are loaded."""
+    folder = model_folder(model_id)
+    if folder is None or not (folder / "compressbench.json").is_file():
+        return dtype
+    try:
+        return str(json.loads((folder / "compressbench.json").read_text(encoding="utf-8"))["weights"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError("compressbench.json can't be read", where=str(folder), got=str(error)) from error

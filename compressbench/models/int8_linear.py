@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from compressbench.models.stored_layer import Layout, StoredLayer
+
 _MIN_ROWS_OF_CUDA_INT_MM = 17
 
 
-class Int8Linear(nn.Module):
-    """What both kinds share: shapes, the bias, and the plain tensors behind the layer."""
+class Int8Linear(StoredLayer):
+    """What both kinds share: what they store, weight (out x in, int8), weight_scale (out, float32) and perhaps a bias."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}"
-
-    def stored_tensors(self) -> dict[str, torch.Tensor]:
-        """weight (out x in, int8), weight_scale (out, float32) and bias (out) if there is one: what goes on disk."""
-        raise NotImplementedError
+    def dequantized(self) -> torch.Tensor:
+        tensors = self.stored_tensors()
+        return tensors["weight"].float() * tensors["weight_scale"].float()[:, None]
 
 
 class Int8WeightLinear(Int8Linear):
@@ -33,6 +29,8 @@ class Int8WeightLinear(Int8Linear):
     bfloat16 activations on CPU use PyTorch's packed int8 kernel; anything else dequantizes in every call, which saves
     memory and costs time. float16 can't hold sums of unscaled codes, so there the weights are scaled first.
     """
+
+    kind: ClassVar[str] = "int8-weight"
 
     weight: torch.Tensor
     weight_scale: torch.Tensor
@@ -58,6 +56,13 @@ class Int8WeightLinear(Int8Linear):
         tensors = {"weight": self.weight, "weight_scale": self.weight_scale}
         return tensors if self.bias is None else {**tensors, "bias": self.bias.data}
 
+    def layout(self) -> Layout:
+        return {}
+
+    @classmethod
+    def restore(cls, layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Int8WeightLinear:
+        return cls(tensors["weight"], tensors["weight_scale"], tensors.get("bias"))
+
 
 class Int8DynamicLinear(Int8Linear):
     """int8 x int8 with the activations quantized anew in every call.
@@ -66,6 +71,8 @@ class Int8DynamicLinear(Int8Linear):
     free, which processors without VNNI need against overflow. On CUDA: one symmetric scale per row and torch._int_mm.
     The packed form is opaque; `stored_tensors` unpacks it.
     """
+
+    kind: ClassVar[str] = "int8-dynamic"
 
     def __init__(
         self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, *, engine: str, reduce_range: bool
@@ -128,16 +135,34 @@ class Int8DynamicLinear(Int8Linear):
         # qnnpack makes up a bias of zeros where none was given
         return {**tensors, "bias": bias} if self._has_bias else tensors
 
+    def layout(self) -> Layout:
+        return {"engine": self.engine, "reduce_range": self.reduce_range}
+
+    @classmethod
+    def restore(cls, layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Int8DynamicLinear:
+        """Packed for the same engine, or for this machine's best where that isn't there."""
+        engine = cast(str, layout["engine"])
+        if engine != "cuda" and engine not in torch.backends.quantized.supported_engines:
+            engine = best_engine()
+        return cls(
+            tensors["weight"],
+            tensors["weight_scale"],
+            tensors.get("bias"),
+            engine=engine,
+            reduce_range=bool(layout["reduce_range"]),
+        )
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name, tensor in self.stored_tensors().items():
             destination[prefix + name] = tensor
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         tensors = [state_dict.get(prefix + name) for name in ("weight", "weight_scale", "bias")]
         weight, scale, bias = tensors
         if weight is None or scale is None:
-            raise KeyError(f"{prefix}weight and {prefix}weight_scale are needed to load an Int8DynamicLinear")
-        if self.engine == "cuda":
+            missing_keys: list[str] = arguments[2]
+            missing_keys += [prefix + name for name in ("weight", "weight_scale") if prefix + name not in state_dict]
+        elif self.engine == "cuda":
             self.weight, self.weight_scale, self.bias = weight, scale, bias
         else:
             self._pack(weight, scale, bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 
 from compressbench.core.errors import ModelError
+from compressbench.models.artefact import load_artefact, read_manifest
 from compressbench.models.config import encoder_folder, is_embedded, model_folder
 from compressbench.models.handle import ModelHandle, Supplies
+from compressbench.models.parts import cast_weights
 from compressbench.models.quiet import quiet
 from compressbench.recipe.schema import ModelSpec
 from compressbench.records.record import ModelSource
@@ -35,29 +38,51 @@ def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Sup
     its head; MissingDependencyError if an embedded model's weights aren't installed.
     """
     with quiet():
-        model, tokenizer, revision = _load(spec, head)
-    model = model.to(device=device, dtype=getattr(torch, spec.dtype)).eval()
+        model, tokenizer, revision, weights = _load(spec, head)
+    if not weights:  # an artefact's layers keep the formats in which they were saved
+        cast_weights(model, getattr(torch, spec.dtype))
+    model = model.to(device).eval()
     source = ModelSource(
         id=spec.id,
         revision=revision,
         trust_remote_code=spec.trust_remote_code,
         architecture=type(model).__name__,
-        dtype=spec.dtype,
+        dtype=weights or spec.dtype,
     )
-    return ModelHandle(model, tokenizer, source, head, spec.dtype, device, supplies or Supplies())
+    return ModelHandle(model, tokenizer, source, head, weights or spec.dtype, device, supplies or Supplies())
 
 
-def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str]:
+def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:
+    """Model, tokenizer, revision, and the weight format of an artefact ("" for anything else)."""
     folder = model_folder(spec.id)
     if is_embedded(spec.id) and spec.id.endswith("minilm-banking77"):
-        return _load_minilm(spec, head, folder)
+        return (*_load_minilm(spec, head, folder), "")
     if folder is not None:
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            return (*_load_artefact(spec, head, folder, manifest), manifest["weights"])
         _require_safetensors(folder)
         model, tokenizer = _from_pretrained(spec, head, str(folder), {"local_files_only": True})
-        return model, tokenizer, _sha256_of(folder)
+        return model, tokenizer, _sha256_of(folder), ""
     commit = _resolve_commit(spec, head)
     model, tokenizer = _from_pretrained(spec, head, spec.id, {"revision": commit})
-    return model, tokenizer, commit
+    return model, tokenizer, commit, ""
+
+
+def _load_artefact(
+    spec: ModelSpec, head: str, folder: Path, manifest: Mapping[str, Any]
+) -> tuple[PreTrainedModel, Any, str]:
+    from compressbench.models.mean_pool import register
+
+    if manifest["head"] != head:
+        raise ModelError(f"the artefact has the head {manifest['head']}", where=spec.id, got=f"a task for {head}")
+    register()
+    try:
+        model: Any = load_artefact(getattr(transformers, _AUTO[head]), folder, manifest)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except _LOADING_FAILS_WITH as error:
+        raise _explain(spec, head, error) from error
+    return model, tokenizer, _sha256_of(folder)
 
 
 def _resolve_commit(spec: ModelSpec, head: str) -> str:

@@ -129,6 +129,19 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     )
 
 
+def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters and stored buffers in `dtype`, in place. Buffers that are computed (rotary frequencies) keep their type,
+    as they do when transformers loads a model in `dtype`: rounded, they would change every position.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
+                setattr(module, name, buffer.to(dtype))
+
+
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from compressbench.models.int8_linear import Int8Linear
-from compressbench.models.quiet import quiet
+from compressbench.models.stored_layer import StoredLayer
 
 
 class WeightCount(NamedTuple):
@@ -25,31 +24,48 @@ class WeightCount(NamedTuple):
 
 def count_weights(model: nn.Module) -> WeightCount:
     """Count each tensor once, tied ones too."""
-    parameters = zeros = num_bytes = 0
-    for name, tensor in _stored_tensors(model):
-        num_bytes += tensor.numel() * tensor.element_size()
-        if not name.endswith("weight_scale"):
-            parameters += tensor.numel()
-            zeros += tensor.numel() - int(torch.count_nonzero(tensor))
-    return WeightCount(parameters, zeros, num_bytes, any(hasattr(module, "packed") for module in model.modules()))
+    layers = stored_layers(model)
+    counts = [_count_layer(layer) for layer in layers.values()]
+    counts += [(t.numel(), t.numel() - int(torch.count_nonzero(t)), t.nbytes) for t in plain_parameters(model)]
+    parameters, zeros, num_bytes = (sum(column) for column in zip(*counts, strict=True))
+    return WeightCount(parameters, zeros, num_bytes, any(hasattr(module, "packed_again") for module in model.modules()))
 
 
-def _stored_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _count_layer(layer: StoredLayer) -> tuple[int, int, int]:
+    """Parameters, zeros and bytes of one stored layer. Its matrix exists only as long as its zeros are counted."""
+    tensors = layer.stored_tensors()
+    bias = tensors.get("bias")
+    zeros = layer.num_weights - int(torch.count_nonzero(layer.dequantized()))
+    parameters = layer.num_weights
+    if bias is not None:
+        parameters += bias.numel()
+        zeros += bias.numel() - int(torch.count_nonzero(bias))
+    return parameters, zeros, sum(tensor.nbytes for tensor in tensors.values())
+
+
+def stored_layers(model: nn.Module) -> dict[str, StoredLayer]:
+    """The layers that store their weights in a form of their own, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, StoredLayer) and not module.is_container
+    }
+
+
+def plain_parameters(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Every parameter outside of stored layers, those that share their memory once."""
+    inside = tuple(f"{name}." for name in stored_layers(model))
     seen: set[int] = set()
-    packed = tuple(name for name, module in model.named_modules() if isinstance(module, Int8Linear))
-    for name in packed:
-        for part, tensor in model.get_submodule(name).stored_tensors().items():  # type: ignore[operator]
-            yield f"{name}.{part}", tensor
     for name, tensor in model.named_parameters():
-        is_packed = name.rpartition(".")[0] in packed
-        if not is_packed and tensor.data_ptr() not in seen:
+        if not name.startswith(inside) and tensor.data_ptr() not in seen:
             seen.add(tensor.data_ptr())
-            yield name, tensor
+            yield tensor
 
 
 def disk_bytes(model: nn.Module) -> int:
-    """Bytes of weights and configuration as save_pretrained writes them (safetensors), found by writing them."""
+    """Bytes of weights and configuration as they are saved (safetensors), found by writing them."""
+    from compressbench.models.artefact import write_model
+
     with tempfile.TemporaryDirectory() as folder:
-        with quiet():
-            model.save_pretrained(folder)  # type: ignore[operator]
+        write_model(model, Path(folder))
         return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

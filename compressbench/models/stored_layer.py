@@ -17,9 +17,14 @@ Layout = Mapping[str, str | int | float | bool | None]
 
 
 class StoredLayer(nn.Module):
-    """`num_weights` counts the weights it stands for (out x in, or fewer for factors), biases apart."""
+    """`num_weights` counts the weights it stands for (out x in), biases apart.
+
+    One that `is_container` keeps its weights in modules inside it, which may be stored layers themselves: it has a layout
+    and no tensors of its own.
+    """
 
     kind: ClassVar[str]
+    is_container: ClassVar[bool] = False
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()

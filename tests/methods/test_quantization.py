@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,3 +151,16 @@ def test_int8_after_pruning_keeps_the_zeros(classifier: ModelHandle) -> None:
         layer = method().apply(handle.copy()).model.bert.encoder.layer[0].output.dense
         assert isinstance(layer, (Int8DynamicLinear, Int8WeightLinear))
         assert not bool(layer.stored_tensors()["weight"][:, ::2].any())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_cast_model_is_the_one_that_transformers_loads_in_that_type(dtype: Any, tmp_path: Path) -> None:
+    """Rotary frequencies stay in float32, as they do in from_pretrained."""
+    from transformers import AutoModelForCausalLM
+
+    handle = tiny_causal_lm()
+    handle.model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+    ids = torch.arange(4, 19)[None]
+    with torch.inference_mode():
+        assert torch.equal(Cast(dtype=dtype).apply(handle).model(ids).logits, loaded(ids).logits)

@@ -26,10 +26,10 @@ class Cast(Step):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         import torch
 
-        from compressbench.models.parts import target_linears
+        from compressbench.models.parts import cast_weights, target_linears
 
-        model = handle.model.to(getattr(torch, self.dtype))
-        claim = Claim(
-            step="cast", modules=tuple(target_linears(model)), bits=16, is_smaller=handle.weights == "float32"
-        )
-        return handle.with_model(model, weights=self.dtype, claim=claim)
+        cast_weights(handle.model, getattr(torch, self.dtype))
+        handle.model.config.dtype = self.dtype
+        modules = tuple(target_linears(handle.model))
+        claim = Claim(step="cast", modules=modules, bits=16, is_smaller=handle.weights == "float32")
+        return handle.with_model(handle.model, weights=self.dtype, claim=claim)
