@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressbench.core.errors import UnsupportedError
+from compressbench.core.calibration import Calibration, CalibrationSet
+from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, SampleRow, Session
 from compressbench.measure.blocks import compare
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question, ask, score
+from compressbench.measure.saved import keep, prove
 from compressbench.plan import Cell, Plan
 from compressbench.recipe.schema import canonical
 from compressbench.records.environment import Environment, read_environment
@@ -22,7 +25,7 @@ from compressbench.records.record import Failure, Measurement, RecipeRef, Record
 from compressbench.records.store import RecordStore, stem_of
 
 if TYPE_CHECKING:
-    from compressbench.models.handle import ModelHandle
+    from compressbench.models.handle import ModelHandle, Supplies
 
 
 @dataclass
@@ -38,12 +41,14 @@ class Bench:
     model: ModelHandle
     questions: list[Question]
     inputs: list[Batch]
+    saves: bool = False
     baseline: ModelHandle | None = None
     session: Session | None = None
     rows: dict[str, list[SampleRow]] | None = None
+    _drawn: dict[Calibration, CalibrationSet] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, plan: Plan, store: RecordStore, progress: Progress) -> Bench:
+    def load(cls, plan: Plan, store: RecordStore, progress: Progress, *, saves: bool = False) -> Bench:
         recipe, workload = plan.recipe, plan.recipe.workload
         with progress.bar("load", 3) as bar:
             # torch and transformers, several seconds
@@ -66,19 +71,24 @@ class Bench:
             environment = read_environment(device=device, num_threads=num_threads)
             bar.advance()
         run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return cls(plan, store, progress, run_id, device, environment, model, questions, inputs)
+        return cls(plan, store, progress, run_id, device, environment, model, questions, inputs, saves)
 
     def run(self, cell: Cell, meters: Opened) -> Record:
         try:
+            if cell.unsupported:
+                raise UnsupportedError(cell.unsupported)
             return self._measure(cell, meters)
         except Exception as error:  # noqa: BLE001 -- whatever a method raises becomes a record that says so
-            status = "unsupported" if isinstance(error, UnsupportedError) else "failed"
+            is_known = isinstance(error, UnsupportedError | MissingDependencyError)
+            status = "unsupported" if is_known else "failed"
             place = traceback.extract_tb(error.__traceback__)[-1]
             message = f"{error} [{Path(place.filename).name}:{place.lineno}]"
             return self._record(cell, status=status, failure=Failure(type=type(error).__name__, message=message))
 
     def _measure(self, cell: Cell, meters: Opened) -> Record:
-        made = apply_steps(self._start(), cell.steps, meters.instruments, self.progress)
+        made = apply_steps(self._start(cell), cell.steps, meters.instruments, self.progress)
+        # before anything runs: some kernels repack weights at their first call
+        folder = self._keep(cell, made.handle) if self.saves and cell.role == "candidate" else None
         session = cell.runtime.value.prepare(made.handle, self.device)
         answers = {question.label: ask(question, session, made.handle, self.progress) for question in self.questions}
         if cell.role == "baseline":
@@ -93,6 +103,7 @@ class Bench:
             self.rows = {label: rows for label, (rows, _) in answers.items()}
         measurement, failed = self._compare(cell, session, meters)
         readings, absent = read_probes(self.plan.meters, made.handle, session, self.inputs[0])
+        artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.inputs[0])
         if cell.role == "candidate":
             session.close()
         return self._record(
@@ -103,23 +114,39 @@ class Bench:
             measurement=measurement,
             readings=(*made.readings, *readings),
             absent={**meters.absent, **failed, **absent, **made.absent},
+            artefact=artefact,
         )
 
-    def _start(self) -> ModelHandle:
+    def _start(self, cell: Cell) -> ModelHandle:
         """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""
         import torch
 
-        from compressbench.models.handle import Supplies
-
         torch.manual_seed(self.plan.recipe.seed)
-        teacher, task = self.baseline, self.plan.tasks[0].value
-        supplies = Supplies(
+        return self.model.copy(self._supplies(cell))
+
+    def _supplies(self, cell: Cell) -> Supplies:
+        from compressbench.models.handle import Supplies
+        from compressbench.models.load import load_model
+
+        teacher, task, seed = self.baseline, self.plan.tasks[0].value, self.plan.recipe.seed
+        return Supplies(
             teacher=None if teacher is None else lambda: teacher,
-            training_batches=lambda size, count, seed: task.training_batches(self.model, size, count, seed),
-            seed=self.plan.recipe.seed,
+            training_batches=partial(task.training_batches, self.model),
+            calibration=self._calibration,
+            load_model=partial(load_model, head=self.plan.head, device=self.device),
+            checkpoints=self.store.checkpoints / cell.key,
+            seed=seed,
             progress=self.progress,
         )
-        return self.model.copy(supplies)
+
+    def _calibration(self, wanted: Calibration) -> CalibrationSet:
+        """Drawn once for all candidates that ask for the same."""
+        from compressbench.tasks.calibration import draw_calibration
+
+        if wanted not in self._drawn:
+            task, seed = self.plan.tasks[0].value, self.plan.recipe.seed
+            self._drawn[wanted] = draw_calibration(task, self.model, wanted, seed)
+        return self._drawn[wanted]
 
     def _compare(self, cell: Cell, session: Session, meters: Opened) -> tuple[Measurement | None, dict[str, str]]:
         """The interleaved blocks. The baseline's partner is a copy of itself: what differs there is noise."""
@@ -132,6 +159,11 @@ class Bench:
             session = cell.runtime.value.prepare(self.baseline.copy(), self.device)
         arms: Any = {"baseline": baseline, "candidate": session}
         return compare(arms, self.inputs, self.plan.schedule, meters.instruments, self.progress)
+
+    def _keep(self, cell: Cell, handle: ModelHandle) -> Path:
+        steps = [step.as_data() for step in cell.steps]
+        about = {"recipe": canonical(self.plan.recipe), "candidate": cell.name, "key": cell.key, "steps": steps}
+        return keep(handle, self.store.folder, self._stem(cell), about)
 
     def _stem(self, cell: Cell) -> str:
         return stem_of(self.plan.recipe.name, cell.name, self.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,19 +16,22 @@ from compressbench.core.registry import Registry, Resolved
 from compressbench.core.spec import content_hash
 from compressbench.measure import estimate
 from compressbench.measure.blocks import Schedule
-from compressbench.models.config import read_config
+from compressbench.models.config import read_config, weight_format
 from compressbench.recipe.load import LoadedRecipe, load_recipe
 from compressbench.recipe.problems import Problem, recipe_error
 from compressbench.recipe.schema import Recipe, canonical
 from compressbench.recipe.sentences import option_problems
 from compressbench.recipe.use import Use
+from compressbench.tasks.calibration import check_calibration
 
 _HEAD_ENDINGS = {"sequence-classification": "ForSequenceClassification", "causal-lm": "ForCausalLM"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model to be made and measured. `key` is the content hash of all that decides its result."""
+    """One model to be made and measured. `key` is the content hash of all that decides its result; `unsupported` says why
+    this machine can't make it, where that is known before anything is loaded.
+    """
 
     name: str
     role: str
@@ -35,6 +39,7 @@ class Cell:
     runtime: Resolved
     key: str
     seconds: float | None
+    unsupported: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         shared["baseline"] = [*(step.as_data() for step in baseline_steps), baseline_runtime.as_data()]
     work = _Work.of(tasks, config or {}, schedule)
     cells = tuple(
-        Cell(name, role, steps, runtime, _key(shared, steps, runtime), work.seconds(steps))
+        Cell(name, role, steps, runtime, _key(shared, steps, runtime), work.seconds(steps), _unsupported(recipe, steps))
         for name, role, steps, runtime in prepared
         if runtime is not None
     )
@@ -177,7 +182,7 @@ def _check_steps(
     checker: _Checker, tasks: tuple[Resolved, ...], steps: tuple[Resolved, ...], config: Mapping[str, Any], key: str
 ) -> None:
     recipe = checker.loaded.recipe
-    weights = recipe.model.dtype
+    weights = weight_format(recipe.model.id, recipe.model.dtype) if config else recipe.model.dtype
     for index, step in enumerate(steps):
         facts, at = step.value.facts, f"{key}[{index}]"
         if weights not in facts.accepts:
@@ -194,11 +199,23 @@ def _check_steps(
             return
         if facts.needs_training_data and tasks:
             checker.run(at, lambda: tasks[0].value.check(training=True))
-        if recipe.device != "auto" and recipe.device not in facts.devices:
-            error = RecipeError(f"'{step.name}' doesn't run on {recipe.device}", got=", ".join(sorted(facts.devices)))
-            checker.add(at, error)
-        checker.run(at, lambda step=step: step.value.check_model(config))  # type: ignore[misc]
+        if facts.needs_calibration and tasks:
+            calibration = step.value.calibration
+            checker.run(f"{at}.calibration", partial(check_calibration, tasks[0].value, calibration))
+        checker.run(at, partial(step.value.check_model, config))
         weights = step.value.weights_after(weights)
+
+
+def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...]) -> str:
+    """Why the steps can't be done on the recipe's device with what is installed, or ""."""
+    for step in steps:
+        facts = step.value.facts
+        if recipe.device != "auto" and recipe.device not in facts.devices:
+            return f"'{step.name}' needs {' or '.join(sorted(facts.devices))} and the recipe says {recipe.device}"
+        missing = registry.missing_distributions(facts.requires)
+        if missing:
+            return f"'{step.name}' needs {', '.join(missing)}: pip install {' '.join(missing)}"
+    return ""
 
 
 def _shared_content(recipe: Recipe, tasks: tuple[Resolved, ...], meters: tuple[Resolved, ...]) -> dict[str, Any]:

@@ -9,30 +9,34 @@ from compressbench.bench import Bench
 from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.measure.instruments import opened
-from compressbench.plan import Cell, Plan, plan_file
+from compressbench.plan import Cell, plan_file
 from compressbench.records.record import Record
 from compressbench.records.store import RecordStore
 
 
 def run_recipe(
-    path: str | Path, out: str | Path, *, progress: Progress | None = None, resume: bool = False
+    path: str | Path, out: str | Path, *, progress: Progress | None = None, resume: bool = False, save: bool = False
 ) -> Iterator[Record]:
     """Run a recipe file and yield each record as soon as it is written under `out`: the baseline, then the candidates.
 
     With `resume`, cells that already have a record with status ok and the same key in `out` are not run again; the
-    baseline runs whenever a candidate does, because every claim is a paired claim.
+    baseline runs whenever a candidate does, because every claim is a paired claim. Training that was interrupted goes on
+    from its last checkpoint. With `save`, every candidate is kept under `out`/artefacts, loaded again and compared.
     Raises InputError before anything is measured if the recipe, the model, the data or the folder can't be used, and
     CellError when the baseline itself fails.
     """
     plan, store = plan_file(str(path)), RecordStore(Path(out))
     done = store.finished_keys() if resume else set()
+    if not resume:
+        store.forget_checkpoints()
     candidates = [cell for cell in plan.cells[1:] if cell.key not in done]
     if candidates or plan.baseline.key not in done:
-        yield from _run(plan, candidates, store, progress or SilentProgress())
+        bench = Bench.load(plan, store, progress or SilentProgress(), saves=save)
+        yield from _run(bench, candidates)
 
 
-def _run(plan: Plan, candidates: list[Cell], store: RecordStore, progress: Progress) -> Iterator[Record]:
-    bench = Bench.load(plan, store, progress)
+def _run(bench: Bench, candidates: list[Cell]) -> Iterator[Record]:
+    plan, store, progress = bench.plan, bench.store, bench.progress
     cells = [plan.baseline, *candidates]
     with opened(plan.meters, bench.device, progress) as meters, progress.bar("recipe", len(cells)) as bar:
         for number, cell in enumerate(cells, start=1):

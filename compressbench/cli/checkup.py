@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from compressbench.core import registry
@@ -81,7 +80,7 @@ def _needs(room: str, name: str, table: registry.Registry, attribute: str) -> It
         return
     facts = getattr(thing, attribute, ()) if attribute else ()
     requires = facts if isinstance(facts, tuple) else facts.requires
-    missing = [each for each in requires if not _is_installed(each)]
+    missing = registry.missing_distributions(requires)
     if missing:
         yield Finding(room, name, False, f"lacks {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
@@ -98,11 +97,3 @@ def _embedded() -> Iterator[Finding]:
             yield Finding("models", f"embedded:{name}", True, "")
         except CompressbenchError as error:
             yield Finding("models", f"embedded:{name}", False, error.what, error.do)
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True

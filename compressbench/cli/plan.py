@@ -28,7 +28,7 @@ def plan(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
 def _as_data(planned: Plan) -> dict[str, object]:
     cells = [
         {"name": cell.name, "role": cell.role, "key": cell.key, "steps": [step.as_data() for step in cell.steps],
-         "runtime": cell.runtime.as_data(), "estimated_seconds": cell.seconds}
+         "runtime": cell.runtime.as_data(), "estimated_seconds": cell.seconds, "unsupported": cell.unsupported or None}
         for cell in planned.cells
     ]  # fmt: skip
     total = {"recipe": planned.recipe.name, "hash": planned.recipe_hash, "estimated_seconds": planned.seconds}
@@ -39,7 +39,8 @@ def _print(planned: Plan) -> None:
     typer.echo(f"{planned.recipe.name}  {planned.recipe_hash}\n")
     width = max(len(cell.name) for cell in planned.cells)
     for cell in planned.cells:
-        typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  about {_duration(cell.seconds)}")
+        time = f"unsupported: {cell.unsupported}" if cell.unsupported else f"about {_duration(cell.seconds)}"
+        typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  {time}")
         for step in cell.steps:
             typer.echo(f"      {step.name} {_options(step)}".rstrip())
     typer.echo(f"\nIn all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")

@@ -15,6 +15,9 @@ def run(
     recipe: arguments.Recipe,
     out: arguments.Out = Path("out"),
     resume: Annotated[bool, typer.Option("--resume", help="Keep cells that already have a good record there.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep every candidate under OUT/artefacts, and check that it loads again.")
+    ] = False,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Run a recipe: compress, evaluate and measure the baseline and every candidate; write records; print the table.
@@ -24,7 +27,7 @@ def run(
     from compressbench.cli.table import print_rows
 
     try:
-        num_failed = _run(recipe, out, resume)
+        num_failed = _run(recipe, out, resume=resume, save=save)
     except KeyboardInterrupt:
         raise StoppedError("stopped; what was already measured is kept", where=str(out)) from None
     print_rows([out], form="json" if as_json else "terminal", only_recipe=str(recipe))
@@ -33,7 +36,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _run(recipe: Path, out: Path, resume: bool) -> int:
+def _run(recipe: Path, out: Path, **options: bool) -> int:
     """How many cells failed."""
     from compressbench.cli.bars import TerminalProgress
     from compressbench.core.names import one_line
@@ -41,7 +44,7 @@ def _run(recipe: Path, out: Path, resume: bool) -> int:
 
     num_failed = 0
     with TerminalProgress() as progress:
-        for record in run_recipe(recipe, out, progress=progress, resume=resume):
+        for record in run_recipe(recipe, out, progress=progress, **options):
             num_failed += record.status == "failed"
             if record.failure is not None:
                 progress.say(one_line(f"  {record.status}: {record.failure.message}"))

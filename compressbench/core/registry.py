@@ -8,9 +8,9 @@ built-in. Layers aren't words of a recipe: an artefact's manifest names them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import MissingDependencyError, UnknownNameError
@@ -64,15 +64,51 @@ class Registry:
             ) from error
 
 
+def missing_distributions(names: Iterable[str]) -> list[str]:
+    """Those of the distributions (PyPI names) that aren't installed. Imports none of them."""
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 methods = Registry(
     "method",
     {
         "cast": "compressbench.methods.quantization.cast:Cast",
         "int8-dynamic": "compressbench.methods.quantization.int8_dynamic:Int8Dynamic",
         "int8-weight-only": "compressbench.methods.quantization.int8_weight_only:Int8WeightOnly",
+        "int4-weight-only": "compressbench.methods.quantization.int4_weight_only:Int4WeightOnly",
+        "rtn": "compressbench.methods.quantization.rtn:Rtn",
+        "gptq": "compressbench.methods.quantization.gptq:Gptq",
+        "awq": "compressbench.methods.quantization.awq:Awq",
+        "hqq": "compressbench.methods.quantization.hqq:Hqq",
+        "smoothquant": "compressbench.methods.quantization.smoothquant:SmoothQuant",
+        "fp8": "compressbench.methods.quantization.fp8:Fp8",
+        "bnb-int8": "compressbench.methods.quantization.bnb_int8:BnbInt8",
+        "bnb-nf4": "compressbench.methods.quantization.bnb_nf4:BnbNf4",
+        "bnb-fp4": "compressbench.methods.quantization.bnb_fp4:BnbFp4",
+        "torchao": "compressbench.methods.quantization.torchao:TorchAo",
+        "transformers": "compressbench.methods.quantization.transformers:Transformers",
+        "gptqmodel": "compressbench.methods.quantization.gptqmodel:GptqModel",
+        "llm-compressor": "compressbench.methods.quantization.llm_compressor:LlmCompressor",
+        "auto-round": "compressbench.methods.quantization.auto_round:AutoRound",
         "magnitude": "compressbench.methods.pruning.magnitude:Magnitude",
+        "wanda": "compressbench.methods.pruning.wanda:Wanda",
+        "sparsegpt": "compressbench.methods.pruning.sparsegpt:SparseGpt",
+        "width-pruning": "compressbench.methods.pruning.width_pruning:WidthPruning",
         "depth-pruning": "compressbench.methods.pruning.depth_pruning:DepthPruning",
+        "low-rank": "compressbench.methods.pruning.low_rank:LowRank",
         "logit-distillation": "compressbench.methods.distillation.logit_distillation:LogitDistillation",
+        "hidden-distillation": "compressbench.methods.distillation.hidden_distillation:HiddenDistillation",
+        "sequence-distillation": "compressbench.methods.distillation.sequence_distillation:SequenceDistillation",
+        "gkd": "compressbench.methods.distillation.gkd:Gkd",
+        "recover": "compressbench.methods.distillation.recover:Recover",
     },
 )
 runtimes = Registry("runtime", {"torch": "compressbench.runtimes.torch_eager:TorchEager"})

@@ -11,7 +11,9 @@ from compressbench.core.progress import Progress
 from compressbench.core.protocols import Instrument
 from compressbench.core.reading import Reading
 from compressbench.core.registry import Resolved
+from compressbench.measure import peak_memory
 from compressbench.measure.instruments import energy_reading
+from compressbench.measure.peak_memory import PeakMemory
 from compressbench.records.record import AppliedStep
 
 
@@ -28,14 +30,14 @@ def apply_steps(
     """Run the steps in order. Raises UnsupportedError if one can't handle the model or device it is given."""
     if not steps:
         return Compressed(handle, (), [], {})
-    window = _Window(instruments)
+    window = _Window(instruments, PeakMemory(handle.device))
     window.start()
     try:
         handle, applied = _apply(handle, steps, progress)
     finally:
         raw = window.stop()  # the next candidate starts the same instruments again
     energy = energy_reading("compress_energy_j", instruments, raw)
-    readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else [])]
+    readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else []), *window.memory]
     return Compressed(handle, tuple(applied), readings, window.absent)
 
 
@@ -73,10 +75,15 @@ def _seconds(value: float) -> Reading:
 class _Window:
     """One window over all steps, on the instruments that can read it."""
 
-    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
+    def __init__(self, instruments: Mapping[str, Instrument], peak: PeakMemory) -> None:
         self._instruments, self._started, self.absent = instruments, dict[str, Instrument](), dict[str, str]()
+        self._peak, self.memory = peak, list[Reading]()
 
     def start(self) -> None:
+        try:
+            self._peak.start()
+        except MeterError as error:
+            self.absent[peak_memory.NAME] = str(error)
         for name, instrument in self._instruments.items():
             try:
                 instrument.start()
@@ -86,6 +93,8 @@ class _Window:
 
     def stop(self) -> dict[str, float]:
         raw: dict[str, float] = {}
+        if peak_memory.NAME not in self.absent:
+            self.memory.append(self._peak.stop())
         for name, instrument in self._started.items():
             try:
                 raw.update(instrument.stop())

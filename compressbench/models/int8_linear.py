@@ -67,6 +67,7 @@ class Int8WeightLinear(Int8Linear):
 class Int8DynamicLinear(Int8Linear):
     """int8 x int8 with the activations quantized anew in every call.
 
+    `input_scale` (in,) divides the activations first (SmoothQuant, where no module before could take it).
     On CPU: PyTorch's packed kernel, one asymmetric scale for the whole activation tensor; `reduce_range` keeps one bit
     free, which processors without VNNI need against overflow. On CUDA: one symmetric scale per row and torch._int_mm.
     The packed form is opaque; `stored_tensors` unpacks it.
@@ -74,11 +75,21 @@ class Int8DynamicLinear(Int8Linear):
 
     kind: ClassVar[str] = "int8-dynamic"
 
+    input_scale: torch.Tensor | None
+
     def __init__(
-        self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, *, engine: str, reduce_range: bool
+        self,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
+        engine: str,
+        reduce_range: bool,
+        input_scale: torch.Tensor | None = None,
     ) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
         self.engine, self.reduce_range = engine, reduce_range
+        self.register_buffer("input_scale", input_scale)
         if engine == "cuda":
             self.register_buffer("weight", weight)
             self.register_buffer("weight_scale", scale)
@@ -113,9 +124,16 @@ class Int8DynamicLinear(Int8Linear):
 
     def _by_argument(self) -> dict[str, Any]:
         tensors = self.stored_tensors()
-        return {"weight": tensors["weight"], "scale": tensors["weight_scale"], "bias": tensors.get("bias")}
+        return {
+            "weight": tensors["weight"],
+            "scale": tensors["weight_scale"],
+            "bias": tensors.get("bias"),
+            "input_scale": self.input_scale,
+        }
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.input_scale is not None:
+            x = x / self.input_scale.to(x.dtype)
         if self.engine == "cuda":
             rows = x.reshape(-1, self.in_features)
             y = int8_rows_matmul(rows, self.weight, self.weight_scale)
@@ -125,6 +143,15 @@ class Int8DynamicLinear(Int8Linear):
         return product.to(x.dtype)
 
     def stored_tensors(self) -> dict[str, torch.Tensor]:
+        if self.input_scale is not None:
+            return {**self._kernel_tensors(), "input_scale": self.input_scale}
+        return self._kernel_tensors()
+
+    def dequantized(self) -> torch.Tensor:
+        weight = super().dequantized()
+        return weight if self.input_scale is None else weight / self.input_scale.float()
+
+    def _kernel_tensors(self) -> dict[str, torch.Tensor]:
         if self.engine == "cuda":
             tensors = {"weight": self.weight, "weight_scale": self.weight_scale, "bias": self.bias}
             return {name: tensor for name, tensor in tensors.items() if tensor is not None}
@@ -150,10 +177,12 @@ class Int8DynamicLinear(Int8Linear):
             tensors.get("bias"),
             engine=engine,
             reduce_range=bool(layout["reduce_range"]),
+            input_scale=tensors.get("input_scale"),
         )
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, tensor in self.stored_tensors().items():
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, tensor in self._kernel_tensors().items():
             destination[prefix + name] = tensor
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:

@@ -50,10 +50,11 @@ def layer_stacks(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
 
 def _is_stack(modules: nn.ModuleList) -> bool:
     kinds = {type(module) for module in modules}
-    return len(kinds) == 1 and all(any(_is_linear(part) for part in module.modules()) for module in modules)
+    return len(kinds) == 1 and all(any(is_linear(part) for part in module.modules()) for module in modules)
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Whether it multiplies by a matrix: a linear module, GPT-2's Conv1D, or a layer that stands in for one."""
     return isinstance(module, nn.Linear | Conv1D | StoredLayer)
 
 

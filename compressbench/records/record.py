@@ -2,6 +2,7 @@
 
 History of SCHEMA_VERSION (a record is read by its own version; nothing is ever rewritten):
 1  the first: scores with their per-sample files, raw interleaved blocks, readings, reasons for what is absent.
+2  adds `audit` and `artefact`; everything that version 1 has means the same, so that its records stay comparable.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pydantic import Field, model_validator
 from compressbench.core.protocols import Provenance
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
+from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 Arm = Literal["baseline", "candidate"]
 Nanoseconds = Annotated[int, Field(gt=0)]
@@ -107,6 +110,19 @@ class Measurement(Spec):
     calls_per_block: Mapping[Arm, int]
 
 
+class Artefact(Spec):
+    """A candidate as it was saved. `folder` is relative to the record; `sha256` is over all its files in order of name.
+
+    `max_difference` is the largest difference of any logit between the candidate and what was loaded again from the
+    folder, on the first batch of the workload.
+    """
+
+    folder: str
+    num_bytes: int = Field(gt=0)
+    sha256: str
+    max_difference: float = Field(ge=0)
+
+
 class Failure(Spec):
     type: str
     message: str
@@ -125,7 +141,7 @@ class Record(Spec):
     the smallest difference that this machine lets anybody see.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     run_id: str
     created_utc: str
     recipe: RecipeRef
@@ -143,6 +159,8 @@ class Record(Spec):
     measurement: Measurement | None = None
     readings: tuple[Reading, ...] = ()
     absent: Mapping[str, str] = {}
+    audit: Audit | None = None
+    artefact: Artefact | None = None
     environment: Environment
 
     @model_validator(mode="after")

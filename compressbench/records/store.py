@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.protocols import SampleRow
 from compressbench.core.spec import content_hash
 from compressbench.records.files import make_folder, write_atomically
-from compressbench.records.record import SCHEMA_VERSION, Record
+from compressbench.records.record import READABLE_VERSIONS, SCHEMA_VERSION, Record
 
 _BLANK = "0" * 64
 _BEGINNING = b'{"sha256":"'
@@ -37,6 +38,14 @@ class RecordStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where unfinished training of a cell may be kept, until the cell is done or a run starts anew."""
+        return self.folder / ".checkpoints"
+
+    def forget_checkpoints(self) -> None:
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def append(self, record: Record) -> Path:
         """Write the record under a name of its own. Raises OutputError, also if that name is taken."""
@@ -86,10 +95,11 @@ def dump(record: Record) -> bytes:
 def load(data: bytes, where: str) -> Record:
     """The record in `data`. Raises RecordError if a byte was changed, or the schema is another version's."""
     version = _version_in(data, where)
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         do = "Upgrade compressbench." if newer else "Write it again with this version."
-        raise RecordError(f"this version reads schema {SCHEMA_VERSION}", where=where, got=f"schema {version!r}", do=do)
+        known = " and ".join(map(str, READABLE_VERSIONS))
+        raise RecordError(f"this version reads schema {known}", where=where, got=f"schema {version!r}", do=do)
     blanked = data[:_CHECKSUM_AT] + _BLANK.encode() + data[_CHECKSUM_AT + 64 :]
     if hashlib.sha256(blanked).hexdigest().encode() != data[_CHECKSUM_AT : _CHECKSUM_AT + 64]:
         raise RecordError("the file was changed after it was written: its checksum doesn't match", where=where)

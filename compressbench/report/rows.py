@@ -25,6 +25,7 @@ CELL_NAMES = (
     "effective_bits",
     "compress_seconds",
     "compress_energy_j",
+    "compress_peak_memory_bytes",
 )
 _METER_OF = {
     "latency_p50_s": "latency",

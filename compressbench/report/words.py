@@ -23,6 +23,7 @@ TITLES = {
     "effective_bits": "bits per weight",
     "compress_seconds": "compressing took",
     "compress_energy_j": "compressing used",
+    "compress_peak_memory_bytes": "memory to compress",
 }
 SHORT = ("energy_j_per_inference", "peak_memory_bytes", "disk_bytes", "sparsity")
 _MARKS = {"estimated": " (est.)", "modelled": " (model)"}

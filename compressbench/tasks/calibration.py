@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.errors import DataError, UnsupportedError
@@ -16,6 +13,10 @@ from compressbench.data.text import load_text
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks.batching import pad, require_positions
 from compressbench.tasks.leakage import refuse_evaluation_data
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 RUN = 64
 """So many tokens in a row that also stand in the evaluation data are an overlap; shorter samples overlap as a whole."""
@@ -112,6 +113,8 @@ def _refuse_overlap(drawn: Sequence[Row], evaluated: Sequence[Row], data: str) -
     whole = {tuple(row["input_ids"]) for row in evaluated}
     double = next((at for at, row in enumerate(drawn) if tuple(row["input_ids"]) in whole), None)
     if double is None:
+        import numpy as np
+
         known = np.concatenate([_hashes(row["input_ids"]) for row in evaluated] or [_hashes([])])
         double = next((at for at, row in enumerate(drawn) if np.isin(_hashes(row["input_ids"]), known).any()), None)
     if double is not None:
@@ -125,6 +128,8 @@ def _refuse_overlap(drawn: Sequence[Row], evaluated: Sequence[Row], data: str) -
 
 def _hashes(ids: Sequence[int]) -> npt.NDArray[np.uint64]:
     """A hash of every RUN tokens in a row; none for fewer tokens."""
+    import numpy as np
+
     if len(ids) < RUN:
         return np.empty(0, np.uint64)
     factors = np.random.default_rng(0).integers(1, 2**63, RUN, dtype=np.uint64) | np.uint64(1)

@@ -69,7 +69,7 @@ class Perplexity(FromData):
         import torch
 
         tokens = _tokenize(handle, samples)
-        starts = self._starts(len(tokens), samples.source)
+        starts = self._starts(len(tokens), samples.source)[: self.limit]
         units_per_token = len(samples.text.split()) / len(tokens) if self.unit == "word" else 1.0
         rows: list[SampleRow] = []
         with progress.bar("evaluate", len(starts)) as bar:
@@ -157,7 +157,7 @@ class Perplexity(FromData):
                 where=source,
                 do="Lower window, or give more text.",
             )
-        return list(range(0, num_tokens - self.window + 1, self.stride or self.window))[: self.limit]
+        return list(range(0, num_tokens - self.window + 1, self.stride or self.window))
 
 
 def _tokenize(handle: ModelHandle, text: Text) -> torch.Tensor:

@@ -78,7 +78,7 @@ def test_the_energy_of_all_steps_is_one_window() -> None:
 
 def test_a_meter_that_fails_leaves_a_reason_and_no_number() -> None:
     found = apply_steps(Handle(), [use("prune")], {"energy": BrokenInstrument(0, {})}, SilentProgress())
-    assert [reading.name for reading in found.readings] == ["compress_seconds"]
+    assert [reading.name for reading in found.readings] == ["compress_seconds", "compress_peak_memory_bytes"]
     assert found.absent == {"compress_energy": "the instrument was unplugged"}
 
 

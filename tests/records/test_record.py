@@ -18,7 +18,7 @@ from compressbench.records.record import Block, Failure, Paired, Record
         {"status": "unsupported"},
         {"failure": Failure(type="CellError", message="broken")},
         {"status": "skipped"},
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"recipe": build.recipe().model_copy(update={"text": {"tasks": []}})},
         {"workload": {"batch_size": 1}},
     ],

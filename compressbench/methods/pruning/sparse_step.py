@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -68,8 +68,10 @@ class SparseStep(LinearStep):
                 do="Leave that module out with ignore, or choose another mask_structure.",
             )
 
-    def finish(self, handle: ModelHandle, choice: Choice, step: str) -> ModelHandle:
-        """The handle with the claim of `step` on the chosen modules, and the zeros that are really there."""
+    def finish(self, handle: ModelHandle, choice: Choice, step: str, calibration: str = "") -> ModelHandle:
+        """The handle with the claim of `step` on the chosen modules, the zeros that are really there, and what was looked
+        at.
+        """
         import torch
 
         from compressbench.models.parts import matrix
@@ -84,4 +86,7 @@ class SparseStep(LinearStep):
             sparsity=self.fraction_of_zeros,
             mask_structure=self.mask_structure if self.n_of_m else None,
         )
-        return handle.with_model(handle.model, claim=claim, num_modules=len(weights), realised_sparsity=zeros / total)
+        notes: dict[str, Any] = {"num_modules": len(weights), "realised_sparsity": zeros / total}
+        if calibration:
+            notes["calibration"] = calibration
+        return handle.with_model(handle.model, claim=claim, **notes)

@@ -28,17 +28,15 @@ class Int8Dynamic(LinearStep):
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.methods.maths.integers import per_channel_symmetric
-        from compressbench.models.int8_linear import Int8DynamicLinear, best_engine
+        from compressbench.models.int8_linear import Int8DynamicLinear
         from compressbench.models.parts import bias_of, matrix, replace_module
 
-        engine = "cuda" if handle.device.startswith("cuda") else best_engine()
-        reduce_range = not _has_vnni() if self.reduce_range is None else self.reduce_range
+        engine, reduce_range, kernel = int8_settings(handle.device, self.reduce_range)
         choice = self.choose(handle)
         for name, module in choice.modules.items():
             codes, scale = per_channel_symmetric(matrix(module))
             layer = Int8DynamicLinear(codes, scale, bias_of(module), engine=engine, reduce_range=reduce_range)
             replace_module(handle.model, name, layer)
-        kernel = "_int_mm" if engine == "cuda" else "linear_dynamic"
         return handle.with_model(
             handle.model,
             weights="int8",
@@ -47,6 +45,16 @@ class Int8Dynamic(LinearStep):
             engine=engine,
             reduce_range=reduce_range,
         )
+
+
+def int8_settings(device: str, reduce_range: bool | None) -> tuple[str, bool, str]:
+    """Engine, whether activations lose a bit, and the kernel that has to run, on `device`."""
+    from compressbench.models.int8_linear import best_engine
+
+    reduce_range = not _has_vnni() if reduce_range is None else reduce_range
+    if device.startswith("cuda"):
+        return "cuda", reduce_range, "_int_mm"
+    return best_engine(), reduce_range, "linear_dynamic"
 
 
 def _has_vnni() -> bool:
