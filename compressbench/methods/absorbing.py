@@ -9,16 +9,16 @@ function; then the caller keeps the division as an `input_scale` of the layer it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from compressbench.core.protocols import Claim
-from compressbench.methods.maths.scaling import fold_into_linear, fold_into_norm, scale_columns
-from compressbench.models.blocks import Block, first_tensor
 from compressbench.models.handle import ModelHandle
-from compressbench.models.parts import bias_of, is_linear, matrix
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compressbench.models.blocks import Block
 
 _TOLERANCE = 1e-3
 """Of the largest output: folding in float32 or bfloat16 leaves rounding, a wrong fold changes whole features."""
@@ -29,6 +29,9 @@ def absorb(block: Block, group: Sequence[str], scales: torch.Tensor) -> str | No
 
     That module's full name is returned. None: there is none, and the group still has to divide its input.
     """
+    from compressbench.methods.maths.scaling import scale_columns
+    from compressbench.models.parts import matrix
+
     modules = [block.model.get_submodule(name) for name in group]
     before = _output(block)
     for module in modules:
@@ -53,6 +56,8 @@ def with_absorbers(handle: ModelHandle, step: str, absorbers: Sequence[str]) -> 
 
 def _candidates(block: Block, modules: Sequence[nn.Module], scales: torch.Tensor) -> Iterator[tuple[str, nn.Module]]:
     """Norms, then linear modules, of this block that run before the group and give as many features, the last first."""
+    from compressbench.models.parts import is_linear
+
     ran: list[nn.Module] = []
     handles = [
         module.register_forward_pre_hook(lambda module, _: ran.append(module)) for module in block.module.modules()
@@ -71,6 +76,10 @@ def _candidates(block: Block, modules: Sequence[nn.Module], scales: torch.Tensor
 
 
 def _num_outputs(module: nn.Module) -> int | None:
+    import torch
+
+    from compressbench.models.parts import is_linear, matrix
+
     if is_linear(module):
         return len(matrix(module)) if hasattr(module, "weight") else None
     weight = getattr(module, "weight", None)
@@ -78,7 +87,10 @@ def _num_outputs(module: nn.Module) -> int | None:
 
 
 def _divide(module: nn.Module, scales: torch.Tensor) -> None:
-    weight = matrix(module) if is_linear(module) else cast(torch.Tensor, module.weight).data
+    from compressbench.methods.maths.scaling import fold_into_linear, fold_into_norm
+    from compressbench.models.parts import bias_of, is_linear, matrix
+
+    weight = matrix(module)
     fold = fold_into_linear if is_linear(module) else fold_into_norm
     bias = bias_of(module) if hasattr(module, "bias") else None
     divided, divided_bias = fold(weight, bias, scales)
@@ -88,10 +100,9 @@ def _divide(module: nn.Module, scales: torch.Tensor) -> None:
 
 
 def _output(block: Block) -> torch.Tensor:
-    call = block.calls[0]
-    with torch.no_grad():
-        return first_tensor(block.module(*call.args, **call.kwargs)).float()
+    return next(block.outputs())
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+    difference = (found - expected).abs().max()
+    return bool(difference <= _TOLERANCE * expected.abs().max())

@@ -42,12 +42,12 @@ class LowRank(CalibratedStep):
         discarded = 0.0
         for block in blocks(handle, samples, list(choice.modules)):
             for group in block.groups():
-                (gram,) = hessians(block, [group[0]])
+                (gram,) = hessians(block, [group[0]], is_exact=True)
                 for name in group:
                     module = choice.modules[name]
                     with naming(name):
                         factors = low_rank(matrix(module), gram, ranks[name])
-                    discarded += factors.discarded_energy
+                    discarded += factors.discarded_energy / 2  # of 2/n XᵀX: the mean squared error of a row
                     replace_module(handle.model, name, LowRankLinear(factors.left, factors.right, bias_of(module)))
         modules = tuple(f"{name}.{part}" for name in choice.modules for part in ("left", "right"))
         claim = Claim(step="low-rank", modules=modules, left_out=choice.left_out, is_smaller=True)
@@ -56,7 +56,7 @@ class LowRank(CalibratedStep):
             claim=claim,
             num_modules=len(choice.modules),
             ranks=f"{min(ranks.values())} to {max(ranks.values())}",
-            discarded_energy=discarded,
+            mean_squared_output_error=discarded,
             calibration=samples.describe(),
         )
 

@@ -72,15 +72,19 @@ _PRUNED = 0.01
 """A matrix with a larger fraction of zeros was pruned, and its zeros are kept."""
 
 
-def hessians(block: Block, names: list[str]) -> list[torch.Tensor]:
-    """2/n XᵀX of the inputs of each of the modules, in one pass over the calibration samples."""
+def hessians(block: Block, names: list[str], *, is_exact: bool = False) -> list[torch.Tensor]:
+    """2/n XᵀX of the inputs of each of the modules, in one pass over the calibration samples.
+
+    In float32, or in float64 if it has to be exact: rounded sums of dependent features are no longer positive definite.
+    """
     import torch
 
     from compressbench.methods.maths.inverse_hessian import Hessian
     from compressbench.models.parts import matrix
 
     weights = [matrix(block.model.get_submodule(name)) for name in names]
-    sums = [Hessian(weight.shape[1], torch.float32, str(weight.device)) for weight in weights]
+    dtype = torch.float64 if is_exact else torch.float32
+    sums = [Hessian(weight.shape[1], dtype, str(weight.device)) for weight in weights]
     block.observe({name: each.add for name, each in zip(names, sums, strict=True)})
     found = []
     for name, each in zip(names, sums, strict=True):
