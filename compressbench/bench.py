@@ -20,9 +20,11 @@ from compressbench.measure.quality import Question, ask, score
 from compressbench.measure.saved import keep, prove
 from compressbench.plan import Cell, Plan
 from compressbench.recipe.schema import canonical
+from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment, read_environment
 from compressbench.records.record import Failure, Measurement, RecipeRef, Record
 from compressbench.records.store import RecordStore, stem_of
+from compressbench.report.against import against_baseline, reference
 
 if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle, Supplies
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Bench:
-    """What the cells of one run share."""
+    """What the cells of one run share; `record`, `baseline`, `session` and `rows` are the baseline's once it has run."""
 
     plan: Plan
     store: RecordStore
@@ -42,6 +44,7 @@ class Bench:
     questions: list[Question]
     inputs: list[Batch]
     saves: bool = False
+    record: Record | None = None
     baseline: ModelHandle | None = None
     session: Session | None = None
     rows: dict[str, list[SampleRow]] | None = None
@@ -104,9 +107,7 @@ class Bench:
         measurement, failed = self._compare(cell, session, meters)
         readings, absent = read_probes(self.plan.meters, made.handle, session, self.inputs[0])
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.inputs[0])
-        if cell.role == "candidate":
-            session.close()
-        return self._record(
+        record = self._record(
             cell,
             status="ok",
             steps=made.steps,
@@ -116,6 +117,24 @@ class Bench:
             absent={**meters.absent, **failed, **absent, **made.absent},
             artefact=artefact,
         )
+        record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
+        if cell.role == "baseline":
+            self.record = record
+        else:
+            session.close()
+        return record
+
+    def _audit(self, record: Record, handle: ModelHandle, session: Session) -> Audit:
+        """What the candidate really is, held against what its steps claim and what was measured of it."""
+        from compressbench.measure.audited import audit
+        from compressbench.measure.claim_checks import Evidence
+
+        disk = _disk_bytes(record)
+        if self.record is None:
+            return audit(handle, None, session, self.inputs[0], Evidence(disk))
+        found = against_baseline(record, reference(self.record), ()).get("latency_p50_s")
+        evidence = Evidence(disk, _disk_bytes(self.record), None if found is None else found.verdict)
+        return audit(handle, self.baseline, session, self.inputs[0], evidence)
 
     def _start(self, cell: Cell) -> ModelHandle:
         """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""
@@ -184,3 +203,8 @@ class Bench:
             environment=self.environment,
             **result,
         )
+
+
+def _disk_bytes(record: Record) -> int | None:
+    reading = record.reading("disk_bytes")
+    return None if reading is None else int(reading.value)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from compressbench import __version__
-from compressbench.cli import doctor, listing, plan, run, show, table, validate
+from compressbench.cli import audit, doctor, listing, plan, run, show, table, validate
 from compressbench.core.errors import CompressbenchError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("list")(listing.list_names)
 app.command("show")(show.show)
+app.command("audit")(audit.audit)
 app.command("table")(table.table)
 app.command("doctor")(doctor.doctor)
 

@@ -134,6 +134,11 @@ layers = Registry(
         "packed": "compressbench.models.packed_linear:PackedLinear",
         "int8-weight": "compressbench.models.int8_linear:Int8WeightLinear",
         "int8-dynamic": "compressbench.models.int8_linear:Int8DynamicLinear",
+        "int4": "compressbench.models.int4_linear:Int4Linear",
+        "fp8": "compressbench.models.fp8_linear:Fp8Linear",
+        "bnb-int8": "compressbench.models.bnb_linear:BnbInt8Linear",
+        "bnb-4bit": "compressbench.models.bnb_linear:Bnb4Linear",
+        "torchao": "compressbench.models.torchao_linear:TorchaoLinear",
         "low-rank": "compressbench.models.low_rank_linear:LowRankLinear",
     },
 )

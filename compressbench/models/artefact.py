@@ -131,7 +131,8 @@ def load_artefact(auto_class: Any, folder: Path, manifest: Mapping[str, Any]) ->
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path)
+        # clones, because kernels add up in another order where the memory isn't aligned as the allocator aligns it
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise ModelError("the weights can't be read", where=str(path), got=str(error), do="Save it again.") from error
 

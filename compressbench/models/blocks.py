@@ -38,7 +38,7 @@ class Block:
     """One transformer block with its calibration inputs. `names` are the chosen modules inside, by their full names."""
 
     def __init__(self, model: nn.Module, name: str, names: Sequence[str], calls: Sequence[Call]) -> None:
-        self.model, self.name, self.names, self.calls = model, name, list(names), calls
+        self.model, self.name, self.names, self.calls = model, name, list(names), list(calls)
 
     @property
     def module(self) -> nn.Module:
@@ -79,6 +79,14 @@ class Block:
         """The block's hidden states (batch x length x hidden), batch by batch."""
         for call in self.calls:
             yield first_tensor(self._run(call))
+
+    def leave(self) -> list[torch.Tensor]:
+        """The outputs of all batches, each in the place of its input: the block can't be run again."""
+        outputs = []
+        while self.calls:
+            outputs.append(first_tensor(self._run(self.calls[0])))
+            del self.calls[0]
+        return outputs
 
     def _run(self, call: Call) -> Any:
         with torch.no_grad():
@@ -122,18 +130,20 @@ def walk(model: nn.Module, batches: Iterable[Batch], names: Sequence[str]) -> It
 def _walk_stack(model: nn.Module, stack_name: str, passes: list[list[Call]], inside: Sequence[str]) -> Iterator[Block]:
     """`passes` holds the calls of every layer, batch by batch; hidden states are kept for the layer at hand only."""
     num_layers = len(passes[0])
-    hidden: list[torch.Tensor] | None = None
+    hidden: list[torch.Tensor] = []
     for index in range(num_layers):
         calls = [calls[index] for calls in passes]
-        if hidden is not None:
+        if hidden:
             calls = [call._replace(args=(states, *call.args[1:])) for call, states in zip(calls, hidden, strict=True)]
+        hidden.clear()
+        for each in passes:
+            each[index] = Call((), {}, None)
         name = f"{stack_name}.{index}"
         block = Block(model, name, [each for each in inside if each.startswith(f"{name}.")], calls)
         if block.names:
             yield block
-        hidden = list(block.outputs())
-        for each in passes:
-            each[index] = Call((), {}, None)
+        hidden = block.leave()
+        del calls
 
 
 def _first_pass(

@@ -13,12 +13,14 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 
-from compressbench.core.errors import ModelError
+from compressbench.core.errors import ModelError, UnsupportedError
 from compressbench.models.artefact import load_artefact, read_manifest
 from compressbench.models.config import encoder_folder, is_embedded, model_folder
 from compressbench.models.handle import ModelHandle, Supplies
+from compressbench.models.library_layers import adopt_library_layers
 from compressbench.models.parts import cast_weights
 from compressbench.models.quiet import quiet
+from compressbench.models.size import stored_layers
 from compressbench.recipe.schema import ModelSpec
 from compressbench.records.record import ModelSource
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 _AUTO = {"sequence-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
 _LOADING_FAILS_WITH = (
-    OSError, ValueError, RuntimeError, KeyError, SafetensorError, HFValidationError, OfflineModeIsEnabled,
+    OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError, HFValidationError, OfflineModeIsEnabled,
 )  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Sup
 
 
 def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:
-    """Model, tokenizer, revision, and the weight format of an artefact ("" for anything else)."""
+    """Model, tokenizer, revision, and the weight format of what is quantized already ("" for anything else)."""
     folder = model_folder(spec.id)
     if is_embedded(spec.id) and spec.id.endswith("minilm-banking77"):
         return (*_load_minilm(spec, head, folder), "")
@@ -63,10 +65,28 @@ def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:
             return (*_load_artefact(spec, head, folder, manifest), manifest["weights"])
         _require_safetensors(folder)
         model, tokenizer = _from_pretrained(spec, head, str(folder), {"local_files_only": True})
-        return model, tokenizer, _sha256_of(folder), ""
+        return model, tokenizer, _sha256_of(folder), _quantized_format(model)
     commit = _resolve_commit(spec, head)
     model, tokenizer = _from_pretrained(spec, head, spec.id, {"revision": commit})
-    return model, tokenizer, commit, ""
+    return model, tokenizer, commit, _quantized_format(model)
+
+
+def _quantized_format(model: PreTrainedModel) -> str:
+    """The weight format of a checkpoint that came quantized, its library's layers exchanged for ours; else ""."""
+    config = getattr(model.config, "quantization_config", None)
+    if config is None:
+        return ""
+    try:
+        adopted = adopt_library_layers(model)
+    except UnsupportedError as error:
+        raise ModelError(f"the quantized checkpoint can't be used: {error}") from error
+    if not adopted:
+        raise ModelError(
+            "the checkpoint is quantized in a way whose weights can't be counted or saved here",
+            got=str(getattr(config, "quant_method", config)),
+            do="Use the unquantized checkpoint, and compress it in the recipe.",
+        )
+    return "int8" if {layer.kind for layer in stored_layers(model).values()} == {"bnb-int8"} else "packed"
 
 
 def _load_artefact(
@@ -144,6 +164,10 @@ def _explain(spec: ModelSpec, head: str, error: BaseException) -> ModelError:
             "the Hub can't be reached, and the model isn't in the local cache",
             where=spec.id,
             do="Check the connection, or give a local folder.",
+        )
+    if isinstance(error, ImportError):
+        return ModelError(
+            "the checkpoint is quantized by a library that isn't installed", where=spec.id, got=_short(text)
         )
     if "safetensors" in text:
         return ModelError(

@@ -1,33 +1,36 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lessons import (
+    Asked,
+    Listener,
+    are_equal,
+    distance,
+    listened,
+    padded,
+    perturbed,
+    resumed,
+    sentences,
+    sharpened,
+    supplied,
+    weights,
+    windows,
+    without_dropout,
+)
 from pydantic import ValidationError
 
 from compressbench.core.errors import CellError, UnsupportedError
 from compressbench.core.protocols import Batch
 from compressbench.methods.distillation.logit_distillation import LogitDistillation
-from compressbench.methods.maths.distance import distillation_loss
 from compressbench.methods.pruning.magnitude import Magnitude
 from compressbench.models.handle import ModelHandle, Supplies
 from compressbench.models.parts import target_linears
 from compressbench.testing import tiny_causal_lm, tiny_classifier
-
-Asked = list[tuple[int, int | None, int]]
-
-
-def sharpened(handle: ModelHandle, factor: float = 4.0) -> ModelHandle:
-    """Larger weights, so that the logits differ from text to text."""
-    with torch.no_grad():
-        for parameter in handle.model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(factor)
-    return handle
 
 
 @pytest.fixture(scope="module")
@@ -38,60 +41,6 @@ def classifier() -> ModelHandle:
 @pytest.fixture(scope="module")
 def causal_lm() -> ModelHandle:
     return sharpened(tiny_causal_lm(num_layers=1))
-
-
-def sentences(count: int = 4, rows: int = 8, length: int = 6) -> list[Batch]:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(4, 19, (count, rows, length), generator=generator)
-    labels = torch.randint(0, 3, (count, rows), generator=generator)
-    return [
-        {"input_ids": i, "attention_mask": torch.ones_like(i), "labels": j} for i, j in zip(ids, labels, strict=True)
-    ]
-
-
-def windows(count: int = 3, rows: int = 4, length: int = 8) -> list[Batch]:
-    ids = torch.randint(4, 19, (count, rows, length), generator=torch.Generator().manual_seed(1))
-    return [{"input_ids": part, "attention_mask": torch.ones_like(part), "labels": part} for part in ids]
-
-
-def perturbed(handle: ModelHandle, noise: float = 0.1) -> ModelHandle:
-    student = handle.copy()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in student.model.parameters():
-            parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
-    return student
-
-
-def supplied(
-    student: ModelHandle, teacher: ModelHandle, batches: list[Batch], seed: int = 0, asked: Asked | None = None
-) -> ModelHandle:
-    def source(batch_size: int, max_samples: int | None, source_seed: int) -> list[Batch]:
-        if asked is not None:
-            asked.append((batch_size, max_samples, source_seed))
-        return batches
-
-    return student.copy(Supplies(teacher=lambda: teacher, training_batches=source, seed=seed))
-
-
-def distance(student: ModelHandle, teacher: ModelHandle, batches: list[Batch], temperature: float = 2.0) -> float:
-    """Mean distillation loss over the batches, without dropout."""
-    total = 0.0
-    for batch in batches:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        with torch.inference_mode():
-            one, other = student.model.eval()(**inputs).logits, teacher.model(**inputs).logits
-        classes = one.shape[-1]
-        total += float(distillation_loss(one.reshape(-1, classes), other.reshape(-1, classes), temperature))
-    return total / len(batches)
-
-
-def weights(handle: ModelHandle) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in handle.model.state_dict().items()}
-
-
-def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -120,11 +69,7 @@ def test_without_the_teachers_part_the_labels_are_learned(classifier: ModelHandl
 
 def test_the_reported_loss_is_the_one_of_the_recipe(classifier: ModelHandle) -> None:
     batches = sentences(count=1)
-    student = perturbed(classifier)
-    for module in student.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    student.model.config.attention_probs_dropout_prob = 0.0
+    student = without_dropout(perturbed(classifier))
     step = LogitDistillation(alpha=0.7, temperature=3.0, num_epochs=1, precision="float32")
     done = step.apply(supplied(student, classifier, batches))
     with torch.inference_mode():
@@ -211,25 +156,47 @@ def test_epochs_and_samples_decide_how_many_steps_are_taken(classifier: ModelHan
 
 
 def test_progress_is_told_once_per_step(classifier: ModelHandle) -> None:
-    told: list[tuple[str, float]] = []
-    steps: list[float] = []
-
-    class Listener:
-        @contextmanager
-        def bar(self, description: str, total: float) -> Iterator[Any]:
-            told.append((description, total))
-            yield self
-
-        def advance(self, amount: float = 1) -> None:
-            steps.append(amount)
-
-        def say(self, line: str) -> None:
-            raise AssertionError(line)
-
+    listener = Listener()
     student = supplied(perturbed(classifier), classifier, sentences())
-    LogitDistillation().apply(student.copy(replace(student.supplies, progress=Listener())))
-    assert told == [("distil", 4)]
-    assert steps == [1] * 4
+    LogitDistillation().apply(listened(student, listener))
+    assert listener.bars == [("distil", 4)]
+    assert listener.amounts == [1] * 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_run_ends_with_the_same_bits(classifier: ModelHandle, tmp_path: Path, precision: Any) -> None:
+    student = supplied(perturbed(classifier), classifier, sentences(), seed=3)  # with dropout
+    step = LogitDistillation(num_epochs=2, learning_rate=3e-3, precision=precision, checkpoint_every=2)
+    whole, cut = step.apply(student.copy()), resumed(step, student, tmp_path, cut_after=5)
+    assert are_equal(weights(whole), weights(cut))
+    assert cut.notes["resumed_at_step"] == 4
+    assert cut.notes["last_loss"] == whole.notes["last_loss"]
+
+
+def test_a_student_equal_to_its_teacher_learns_nothing(classifier: ModelHandle, causal_lm: ModelHandle) -> None:
+    for teacher, batches in ((classifier, sentences()), (causal_lm, windows())):
+        student = without_dropout(teacher.copy())
+        step = LogitDistillation(alpha=1.0, num_epochs=1, precision="float32")
+        assert step.apply(supplied(student, teacher, batches[:1])).notes["last_loss"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_stands_in_the_padding_teaches_nothing(classifier: ModelHandle, causal_lm: ModelHandle) -> None:
+    step = LogitDistillation(num_epochs=2, learning_rate=3e-3, precision="float32")
+    for teacher, batches in ((classifier, sentences()), (causal_lm, windows())):
+        student = without_dropout(perturbed(teacher))
+        plain = step.apply(supplied(student, teacher, batches))
+        for token in (0, 7):
+            done = step.apply(supplied(student, teacher, padded(batches, token)))
+            assert done.notes["last_loss"] == pytest.approx(plain.notes["last_loss"], rel=1e-4)
+            # not the weights: the bias of the keys has no gradient but rounding, which AdamW blows up
+            assert distance(done, plain, batches) < 1e-5
+            assert distance(student, plain, batches) > 1e-2
+
+
+def test_it_claims_to_have_trained(classifier: ModelHandle) -> None:
+    (claim,) = LogitDistillation().apply(supplied(perturbed(classifier), classifier, sentences())).claims
+    assert claim.step == "logit-distillation"
+    assert claim.is_retrained
 
 
 def broken_teacher(handle: ModelHandle) -> ModelHandle:
@@ -241,7 +208,7 @@ def broken_teacher(handle: ModelHandle) -> ModelHandle:
 
 def test_a_loss_that_is_not_finite_ends_the_cell(classifier: ModelHandle) -> None:
     student = supplied(perturbed(classifier), broken_teacher(classifier), sentences())
-    with pytest.raises(CellError, match="the distillation loss became nan") as caught:
+    with pytest.raises(CellError, match="the training loss became nan") as caught:
         LogitDistillation().apply(student)
     assert not isinstance(caught.value, UnsupportedError)
     assert "learning_rate" in caught.value.do

@@ -13,7 +13,7 @@ from compressbench.models.handle import ModelHandle
 
 
 class Hqq(LinearStep):
-    """HQQ (Badri & Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models", mobiusml.github.io/hqq_blog).
+    """HQQ (Badri & Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models").
 
     Minimises the sum of |W - dequantized|^p over the zero points, which are floating; groups run along the input features
     (the library's axis=1, the one with fast kernels). Zeros of a model that was pruned before do not stay zero.
