@@ -24,7 +24,7 @@ from compressbench.recipe.sentences import option_problems
 from compressbench.recipe.use import Use
 from compressbench.tasks.calibration import check_calibration
 
-_HEAD_ENDINGS = {"sequence-classification": "ForSequenceClassification", "causal-lm": "ForCausalLM"}
+_HEAD_ENDINGS = {"sequence-classification": ("ForSequenceClassification",), "causal-lm": ("ForCausalLM", "LMHeadModel")}
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,10 @@ def _check_tasks(
 
 def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
     names = [str(name) for name in (config or {}).get("architectures") or ()]
-    ending = _HEAD_ENDINGS[task.value.head]
-    if names and not any(name.endswith(ending) for name in names):
-        raise RecipeError(f"the task '{task.name}' needs a model with the head {ending}", got=", ".join(names))
+    endings = _HEAD_ENDINGS[task.value.head]
+    if names and not any(name.endswith(endings) for name in names):
+        wanted = " or ".join(endings)
+        raise RecipeError(f"the task '{task.name}' needs a model with the head {wanted}", got=", ".join(names))
 
 
 def _check_steps(

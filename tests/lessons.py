@@ -127,7 +127,7 @@ class Listener:
         self.bars.append((description, total))
         yield self
 
-    def advance(self, amount: float = 1) -> None:
+    def advance(self, amount: float = 1, note: str = "") -> None:
         self.amounts.append(amount)
         if self._cut_after is not None and len(self.amounts) >= self._cut_after:
             raise PowerCutError

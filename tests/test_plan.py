@@ -257,7 +257,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_task_needs_a_model_with_its_head(classifier: str) -> None:
     assert (
-        "the task 'perplexity' needs a model with the head ForCausalLM (got BertForSequenceClassification)"
+        "the task 'perplexity' needs a model with the head ForCausalLM or LMHeadModel (got BertForSequenceClassification)"
         in refused(model=classifier)
     )
     task = {"use": "text-classification", "data": "embedded:banking77"}

@@ -33,6 +33,7 @@ class TerminalProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=console,
             auto_refresh=False,
             transient=True,
@@ -53,7 +54,7 @@ class TerminalProgress:
 
     @contextmanager
     def bar(self, description: str, total: float) -> Iterator[_TerminalBar]:
-        task = self._bars.add_task(description, total=total)
+        task = self._bars.add_task(description, total=total, note="")
         self._bars.refresh()
         try:
             yield _TerminalBar(self._bars, task)
@@ -66,6 +67,6 @@ class _TerminalBar:
     def __init__(self, bars: Progress, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
-    def advance(self, amount: float = 1) -> None:
-        self._bars.advance(self._task, amount)
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._bars.update(self._task, advance=amount, note=note)
         self._bars.refresh()

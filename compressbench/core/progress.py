@@ -8,7 +8,9 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    def advance(self, amount: float = 1) -> None: ...
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """`note` is something short to stand beside the bar, such as a loss."""
+        ...
 
 
 class Progress(Protocol):
@@ -18,7 +20,7 @@ class Progress(Protocol):
 
 
 class _SilentBar:
-    def advance(self, amount: float = 1) -> None:
+    def advance(self, amount: float = 1, note: str = "") -> None:
         pass
 
 

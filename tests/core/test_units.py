@@ -25,6 +25,7 @@ UNITS = {
     "effective_bits": "bit",
     "compress_seconds": "s",
     "compress_energy_j": "J",
+    "compress_peak_memory_bytes": "B",
 }
 
 

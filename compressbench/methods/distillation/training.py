@@ -120,7 +120,7 @@ def train(options: Training, handle: ModelHandle, lesson: Lesson) -> dict[str, A
             loop.step([next(batches) for _ in range(accumulated)], steps)
             if state.step < steps:
                 checkpoint.save_when_due(state)
-            bar.advance()
+            bar.advance(note=f"loss {state.recent[-1]:.3g}")
     checkpoint.delete()
     lesson.student.eval().requires_grad_(False)
     notes = {"num_steps": steps, "last_loss": sum(state.recent) / len(state.recent)}

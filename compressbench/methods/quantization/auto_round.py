@@ -40,13 +40,15 @@ class AutoRound(ForeignStep):
     def weights_after(self, weights: str) -> str:
         return "packed"
 
+    def tool_options(self) -> dict[str, Any]:
+        return self.model_dump(include={"bits", "group_size", "sym", "iters", "lr"})
+
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.foreign_formats import read_checkpoint
         from compressbench.models.packed_linear import PackedLinear
 
         choice = self.choose(handle)
-        options = self.model_dump(include={"bits", "group_size", "sym", "iters", "lr"})
-        with self.run(handle, choice, options) as output:
+        with self.run(handle, choice) as output:
             found = read_checkpoint(output.checkpoint)
             notes: dict[str, Any] = {**output.remarks, **self.version_notes(output)}
         put_quantized(handle, choice, found, PackedLinear)
