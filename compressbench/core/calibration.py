@@ -25,7 +25,9 @@ class Calibration(Spec):
     sequence_length: int | None = Field(
         None, ge=1, le=1_000_000, description="tokens per sample at most; default: the task's own window or max_length"
     )
-    batch_size: int = Field(8, ge=1, le=65_536, description="samples per forward pass")
+    batch_size: int = Field(
+        1, ge=1, le=65_536, description="samples per forward pass; 1 needs no padding and the least memory"
+    )
     seed: int | None = Field(None, ge=0, le=2**32 - 1, description="decides the draw; default: the recipe's seed")
 
 

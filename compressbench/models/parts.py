@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -58,10 +58,28 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D | StoredLayer)
 
 
+class Modules(Mapping[str, nn.Linear]):
+    """The modules of these names as they are in `model` now: one that was replaced isn't kept alive from here."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self._model, self._names = model, tuple(names)
+
+    def __getitem__(self, name: str) -> nn.Linear:
+        if name not in self._names:
+            raise KeyError(name)
+        return cast(nn.Linear, self._model.get_submodule(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Choice(NamedTuple):
     """The linear modules to work on (GPT-2's Conv1D among them), and why the others are left as they are; by name."""
 
-    modules: dict[str, nn.Linear]
+    modules: Mapping[str, nn.Linear]
     left_out: dict[str, str]
 
 
@@ -87,7 +105,7 @@ def choose_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequen
             got=f"targets {list(targets)}, ignore {list(ignore)}",
             do="Name modules of this model, or use re: patterns.",
         )
-    return Choice(chosen, {name: reason for name, reason in reasons.items() if reason})
+    return Choice(Modules(model, list(chosen)), {name: reason for name, reason in reasons.items() if reason})
 
 
 def _why_left_out(name: str, is_tied: bool, targets: Sequence[str], ignore: Sequence[str]) -> str:
@@ -102,7 +120,7 @@ def _why_left_out(name: str, is_tied: bool, targets: Sequence[str], ignore: Sequ
 
 def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> dict[str, nn.Linear]:
     """The modules of `choose_linears` alone."""
-    return choose_linears(model, targets, ignore).modules
+    return dict(choose_linears(model, targets, ignore).modules)
 
 
 def matrix(module: nn.Module) -> torch.Tensor:

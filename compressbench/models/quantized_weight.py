@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+_InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class QuantizedWeight:
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The matrix (out x in), computed in float32 and rounded once to `dtype`."""
         if self.codebook is not None:
-            values = self.codebook.float()[self.codes.long()]
+            values = self.codebook.float()[self.codes.int()]
         else:
-            values = self.codes.float() - self._per_column(self.zero_points().float())
-        return (values * self._per_column(self.scale.float())).to(dtype)
+            values = self.codes.float()
+            self._on_groups(values, torch.Tensor.sub_, self.zero_points())
+        self._on_groups(values, torch.Tensor.mul_, self.scale)
+        return values.to(dtype)
 
     def zero_points(self) -> torch.Tensor:
         """out x groups, the symmetric ones written out."""
@@ -39,11 +44,17 @@ class QuantizedWeight:
             return self.zero
         return torch.full_like(self.scale, 2 ** (self.bits - 1), dtype=torch.float32)
 
-    def _per_column(self, per_group: torch.Tensor) -> torch.Tensor:
-        """out x groups to out x in."""
-        if per_group.shape[1] == 1:
-            return per_group
-        columns = self.codes.shape[1]
-        if self.group_of is not None:
-            return per_group[:, self.group_of.long()]
-        return per_group.repeat_interleave(self.group_size, dim=1)[:, :columns]
+    def _on_groups(self, values: torch.Tensor, operation: _InPlace, per_group: torch.Tensor) -> None:
+        """Apply `operation` (sub_ or mul_) to values (out x in) with one number per row and group (out x groups)."""
+        columns, groups = values.shape[1], per_group.shape[1]
+        numbers = per_group.float()
+        if groups == 1:
+            operation(values, numbers)
+        elif self.group_of is not None:
+            operation(values, numbers[:, self.group_of.int()])
+        else:
+            whole = columns // self.group_size  # the last group may be shorter
+            grouped = values[:, : whole * self.group_size].view(len(values), whole, self.group_size)
+            operation(grouped, numbers[:, :whole, None])
+            if whole < groups:
+                operation(values[:, whole * self.group_size :], numbers[:, whole:])

@@ -155,3 +155,16 @@ def test_a_failing_decomposition_and_columns_that_make_no_groups_are_refused() -
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         SparseGptOptions(**options)
+
+
+@pytest.mark.parametrize("options", [SparseGptOptions(0.5), SparseGptOptions(num_zeros=2, group=4)])
+@pytest.mark.parametrize("by_column", [False, True])
+def test_work_in_place_gives_the_same_weight(options: SparseGptOptions, by_column: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, rows = torch.randn(12, 32, generator=generator), torch.randn(80, 32, generator=generator)
+    hessian = 2 / 80 * rows.T @ rows
+    expected = sparsegpt(weight, hessian.clone(), options).weight
+    lent = weight.t().contiguous().t() if by_column else weight.clone()
+    found = sparsegpt(lent, hessian, options, in_place=True)
+    assert found.weight is lent
+    assert torch.equal(lent, expected)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-_PANEL = 128
+_PANEL = 64
 
 
 class Hessian:

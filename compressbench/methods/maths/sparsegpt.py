@@ -37,7 +37,7 @@ class SparseGptOptions:
 
 @dataclass(frozen=True)
 class SparseResult:
-    """`weight` (out x in, the type it came in) is zero where `mask` (True: kept) is False.
+    """`weight` (out x in, the type it came in) is zero where `mask` (True: kept; left empty after work in place) is False.
 
     `loss` is Σ w² / 2d² over what was pruned, w as it was then and d the factor's diagonal: to rounding ½ tr(ΔW H_λ ΔWᵀ),
     H_λ being the Hessian with `damp` on its diagonal. `damp_percent` is the damping that it took.
@@ -50,40 +50,45 @@ class SparseResult:
     damp: float
 
 
-def sparsegpt(weight: torch.Tensor, hessian: torch.Tensor, options: SparseGptOptions) -> SparseResult:
+def sparsegpt(
+    weight: torch.Tensor, hessian: torch.Tensor, options: SparseGptOptions, *, in_place: bool = False
+) -> SparseResult:
     """Prune `weight` (out x in) with `hessian` (in x in) of its inputs, Frantar & Alistarh 2023 (arXiv:2301.00774).
 
     The weights of least w² / d² go: exactly floor(sparsity * out * in) of them, or `num_zeros` of every group, chosen when
     the block or group is reached, with the weights as they are then. Weights of dead inputs (H_ii = 0) become 0 whether
-    masked or not. Works in the Hessian's type and memory: the Hessian is gone afterwards; the weight is left alone.
+    masked or not. Works in the Hessian's type and memory: the Hessian is gone afterwards. The weight is left alone, unless
+    `in_place`: then it becomes the result, without a copy where it has the Hessian's type and is stored column by column.
     Raises ValueError as `inverse_factor` does, or if the columns are no multiple of the group.
     """
     if options.group and weight.shape[1] % options.group:
         raise ValueError(f"{weight.shape[1]} columns are not a multiple of {options.group}")
     factor = inverse_factor(hessian, options.damp_percent, options.damp_auto_increment)
-    columns = transposed_copy(weight, hessian.dtype)
+    is_ready = in_place and weight.dtype == hessian.dtype and weight.t().is_contiguous()
+    columns = weight.t() if is_ready else transposed_copy(weight, hessian.dtype)
     columns[factor.dead] = 0
     sweep = ColumnSweep(columns, factor.matrix, options.block_size)
-    pruned = torch.zeros(columns.shape, dtype=torch.bool, device=columns.device)
+    masks: list[torch.Tensor] = []
     # a mask for a block, or for a group, is chosen when its first column is reached
     width = options.group or options.block_size
     for block in sweep.blocks():
         for index in block:
             if index % width == 0:
-                part = slice(index, min(index + width, len(columns)))
-                pruned[part] = ~_keep(sweep, part, options).t()
-            sweep.settle(index, columns[index].masked_fill(pruned[index], 0))
-    kept = columns.t().to(weight.dtype).contiguous()
-    return SparseResult(kept, ~pruned.t().contiguous(), sweep.loss, factor.damp_percent, factor.damp)
+                masks = [] if in_place else masks
+                masks.append(_keep(sweep, slice(index, min(index + width, len(columns))), options))
+            sweep.settle(index, columns[index] * masks[-1][index % width])
+    kept = weight.copy_(columns.t()) if in_place else columns.t().to(weight.dtype).contiguous()
+    mask = torch.empty(0, dtype=torch.bool) if in_place else torch.cat(masks).t()
+    return SparseResult(kept, mask, sweep.loss, factor.damp_percent, factor.damp)
 
 
 def _keep(sweep: ColumnSweep, part: slice, options: SparseGptOptions) -> torch.Tensor:
-    """The mask (out x part) of the largest w² / d²."""
+    """The mask (part x out) of the largest w² / d²."""
     saliency = sweep.current(part.start, part.stop) / sweep.factor.diagonal()[part, None]
-    scores = saliency.square_().t()
+    scores = saliency.square_()
     if options.sparsity is None:
-        return keep_n_of_m(scores, options.num_zeros, options.group)
+        return keep_n_of_m(scores.t(), options.num_zeros, options.group).t()
     # floors of the running total, so that the zeros of all blocks add up to the floor of the whole
-    rows = scores.shape[0]
+    rows = scores.shape[1]
     before, after = (int(options.sparsity * rows * end + 1e-9) for end in (part.start, part.stop))
     return keep_largest(scores, (after - before) / scores.numel())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ from compressbench.methods.pruning.sparse_step import SparseStep
 from compressbench.methods.quantization.gptq import hessians
 from compressbench.methods.quantization.packed_step import naming
 from compressbench.models.handle import ModelHandle
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class SparseGpt(SparseStep, CalibratedStep):
@@ -43,10 +46,20 @@ class SparseGpt(SparseStep, CalibratedStep):
         )
         for block in blocks(handle, samples, list(choice.modules)):
             for group in block.groups():
+                for name in group:
+                    _store(choice.modules[name], by_column=True)  # before there is a Hessian: no copy beside it later
                 (hessian,) = hessians(block, [group[0]])
                 for name in group:
-                    weight = matrix(choice.modules[name])
                     with naming(name):
                         own = hessian if name == group[-1] else hessian.clone()  # it is consumed
-                        weight.copy_(sparsegpt(weight, own, options).weight)
+                        sparsegpt(matrix(choice.modules[name]), own, options, in_place=True)
+                del hessian, own
+                for name in group:
+                    _store(choice.modules[name], by_column=False)
         return self.finish(handle, choice, "sparsegpt", calibration=samples.describe())
+
+
+def _store(module: nn.Linear, *, by_column: bool) -> None:
+    """The same weight in the other order of memory: column by column for the sweep, row by row for the kernels."""
+    weight = module.weight.data
+    module.weight.data = weight.t().contiguous().t() if by_column else weight.contiguous()

@@ -52,12 +52,13 @@ class Gptq(GridOptions, CalibratedStep):
         for group, hessian in zip(groups, hessians(block, [group[0] for group in groups]), strict=True):
             for name in group:
                 weight = matrix(handle.model.get_submodule(name))
-                has_zeros = bool((weight == 0).float().mean() > _PRUNED)
+                has_zeros = int((weight == 0).sum()) > _PRUNED * weight.numel()
                 with naming(name):
                     own = hessian if name == group[-1] else hessian.clone()  # it is consumed
                     result = gptq(weight, own, self.grid(), self._options(), keep_zeros=has_zeros)
                 put_packed(handle, name, result.quantized)
                 loss += result.loss
+                del weight, result  # or both live on while the next module is quantized
         return loss
 
     def _options(self) -> GptqOptions:
