@@ -62,6 +62,9 @@ def _numbers(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
+    from compressbench.core.units import humanize
+    from compressbench.report.audit_lines import audit_lines
+
     model = record.model
     facts = [("key", record.key), ("recipe", f"{record.recipe.name} {record.recipe.hash}")]
     if model is not None:
@@ -76,6 +79,17 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.append(("protocol", score.protocol_id))
     if record.measurement is not None:
         facts += _measured(record)
+    if record.audit is not None:
+        facts.append(("audit", next(audit_lines(record.audit))[0] + " (compressbench audit says more)"))
+    if record.artefact is not None:
+        kept = record.artefact
+        facts.append(
+            (
+                "artefact",
+                f"{kept.folder}, {humanize(kept.num_bytes, 'B')}; "
+                f"loaded again, logits differ by at most {kept.max_difference:g}",
+            )
+        )
     if record.failure is not None:
         facts.append(("failure", f"{record.failure.type}: {record.failure.message}"))
     return facts

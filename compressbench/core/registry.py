@@ -101,6 +101,7 @@ methods = Registry(
         "magnitude": "compressbench.methods.pruning.magnitude:Magnitude",
         "wanda": "compressbench.methods.pruning.wanda:Wanda",
         "sparsegpt": "compressbench.methods.pruning.sparsegpt:SparseGpt",
+        "semi-structured": "compressbench.methods.pruning.semi_structured:SemiStructured",
         "width-pruning": "compressbench.methods.pruning.width_pruning:WidthPruning",
         "depth-pruning": "compressbench.methods.pruning.depth_pruning:DepthPruning",
         "low-rank": "compressbench.methods.pruning.low_rank:LowRank",
@@ -139,6 +140,7 @@ layers = Registry(
         "bnb-int8": "compressbench.models.bnb_linear:BnbInt8Linear",
         "bnb-4bit": "compressbench.models.bnb_linear:Bnb4Linear",
         "torchao": "compressbench.models.torchao_linear:TorchaoLinear",
+        "semi-structured": "compressbench.models.semi_structured_linear:SemiStructuredLinear",
         "low-rank": "compressbench.models.low_rank_linear:LowRankLinear",
     },
 )

@@ -52,10 +52,12 @@ def resident_bytes(model: nn.Module, device: str) -> tuple[int, bool]:
     bytes that the weights have on disk stand in.
     """
     from compressbench.models.allocations import trace_allocations
+    from compressbench.models.stored_weights import plain
 
-    tensors = [*model.parameters(), *model.buffers()]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    opaque: list[Any] = [module for module in model.modules() if hasattr(module, "packed")]
+    named = {str(at): tensor for at, tensor in enumerate([*model.parameters(), *model.buffers()])}
+    tensors, unseen = plain(named)  # those inside of tensor subclasses, too
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors.values()}
+    opaque: list[Any] = [module for module in model.modules() if hasattr(module, "packed_again")]
     packed = trace_allocations(lambda: [module.packed_again() for module in opaque], device).net_bytes if opaque else 0
     stored = sum(tensor.nbytes for module in opaque for tensor in module.stored_tensors().values())
-    return sum(storages.values()) + max(packed, stored), packed >= stored
+    return sum(storages.values()) + max(packed, stored), packed >= stored and not unseen

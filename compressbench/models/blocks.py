@@ -16,7 +16,7 @@ from torch import nn
 
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Batch
-from compressbench.models.parts import layer_stacks
+from compressbench.models.parts import inputs_of, layer_stacks
 
 Watcher = Callable[[torch.Tensor], None]
 """Is given the inputs of one linear module, a row per token (n x in), padding left out."""
@@ -111,8 +111,7 @@ def walk(model: nn.Module, batches: Iterable[Batch], names: Sequence[str]) -> It
 
     `batches` are model inputs, with attention_mask where they are padded. Raises UnsupportedError if there are none.
     """
-    device = next(model.parameters()).device
-    inputs = [{name: tensor.to(device) for name, tensor in batch.items() if name != "labels"} for batch in batches]
+    inputs = [inputs_of(model, {name: each for name, each in batch.items() if name != "labels"}) for batch in batches]
     if not inputs:
         raise UnsupportedError("there is nothing to calibrate on: not a single batch")
     rest = list(names)

@@ -8,12 +8,14 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from compressbench.core.errors import UnsupportedError
+from compressbench.core.protocols import Batch
 from compressbench.models.stored_layer import StoredLayer
 
-OUTPUT_HEADS = ("lm_head", "classifier", "score", "pooler", "qa_outputs")
+OUTPUT_HEADS = ("lm_head", "classifier", "pre_classifier", "score", "pooler", "qa_outputs")
 
 
 def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
@@ -91,11 +93,14 @@ def choose_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequen
     Raises UnsupportedError if nothing is left.
     """
     shared = _tensors_used_twice(model)
+    head = _output_embeddings(model)
     linears = {
         name: cast(nn.Linear, module) for name, module in model.named_modules() if type(module) in (nn.Linear, Conv1D)
     }
     reasons = {
-        name: _why_left_out(name, matrix(module).data_ptr() in shared, targets, ignore)
+        name: _why_left_out(
+            name, matrix(module).data_ptr() in shared, module is head or matches(name, OUTPUT_HEADS), targets, ignore
+        )
         for name, module in linears.items()
     }
     chosen = {name: module for name, module in linears.items() if not reasons[name]}
@@ -108,12 +113,18 @@ def choose_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequen
     return Choice(Modules(model, list(chosen)), {name: reason for name, reason in reasons.items() if reason})
 
 
-def _why_left_out(name: str, is_tied: bool, targets: Sequence[str], ignore: Sequence[str]) -> str:
+def _output_embeddings(model: nn.Module) -> nn.Module | None:
+    """What gives a language model's logits, whatever its name (lm_head, proj_out); None for other models."""
+    found: nn.Module | None = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    return found
+
+
+def _why_left_out(name: str, is_tied: bool, is_head: bool, targets: Sequence[str], ignore: Sequence[str]) -> str:
     if is_tied:
         return "its weights are tied to another module's"
     if targets and not matches(name, targets):
         return "not among the targets"
-    if not targets and matches(name, OUTPUT_HEADS):
+    if not targets and is_head:
         return "an output head"
     return "ignored by the recipe" if matches(name, ignore) else ""
 
@@ -159,6 +170,15 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
                 setattr(module, name, buffer.to(dtype))
+
+
+def inputs_of(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """The inputs on the model's device, sounds and images among them in its own type: not every model rounds them."""
+    first = next(model.parameters())
+    return {
+        name: tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
+        for name, tensor in batch.items()
+    }
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

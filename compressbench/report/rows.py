@@ -55,7 +55,9 @@ class Cell(Spec):
 
 
 class Row(Spec):
-    """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired."""
+    """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired; `false_claims` are
+    the audit's, None where there was no audit.
+    """
 
     recipe: str
     candidate: str
@@ -68,6 +70,7 @@ class Row(Spec):
     metrics: tuple[str, ...]
     cells: Mapping[str, Cell]
     against_baseline: Mapping[str, Verdict]
+    false_claims: tuple[str, ...] | None = None
 
 
 def rows_of(records: Iterable[Record]) -> list[Row]:
@@ -106,6 +109,7 @@ def _row(record: Record, baseline: Reference | None) -> Row:
         metrics=tuple(metrics),
         cells=cells,
         against_baseline=against_baseline(record, baseline, metrics) if is_paired else {},
+        false_claims=None if record.audit is None else tuple(each.message for each in record.audit.false_claims),
     )
 
 

@@ -92,13 +92,14 @@ def _signed(value: float, half_width: float) -> str:
 
 
 def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
-    """Why each dash is a dash, what the marks mean, and how big the noise is; equal reasons stand once."""
+    """Which claims are false, why a dash is a dash, what the marks mean, how big the noise is; equal reasons stand once."""
     rows = list(rows)
     cells = [(row, name, row.cells[name]) for row in rows for name in names if name in row.cells]
     verdicts = [
         (row, name, row.against_baseline[name]) for row in rows for name in names if name in row.against_baseline
     ]
-    lines = _grouped(DASH, ((cell.reason, _place(row, name)) for row, name, cell in cells if cell.value is None))
+    lines = [f"FALSE CLAIM {row.candidate}: {claim}" for row in rows for claim in row.false_claims or ()]
+    lines += _grouped(DASH, ((cell.reason, _place(row, name)) for row, name, cell in cells if cell.value is None))
     lines += _grouped("undecided", ((v.reason, _place(row, name)) for row, name, v in verdicts if v.reason))
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
         sources = sorted({cell.source for _, _, cell in cells if cell.kind == kind})

@@ -153,3 +153,26 @@ def test_two_calls_are_made_and_the_second_is_read(classifier: ModelHandle) -> N
     session = NetworkSession(nn.Identity())
     Memory().read(replace(classifier, model=session.network), session, {"x": torch.ones(1)})
     assert session.num_calls == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "bits"),
+    [
+        ("rtn", {"bits": 4, "group_size": 32, "sym": True}, 4 + 16 / 32),
+        ("rtn", {"bits": 3, "group_size": 32}, 3 + 16 / 32 + 3 / 32),
+        ("int4-weight-only", {"group_size": 32}, 4 + 32 / 32),
+        ("torchao", {"config": "Int8WeightOnlyConfig"}, 8 + 32 / 64),
+    ],
+)
+def test_low_bit_layers_occupy_what_their_bits_say(name: str, options: dict[str, Any], bits: float) -> None:
+    from compressbench.core.registry import methods
+    from compressbench.models.parts import target_linears
+
+    if name == "torchao":
+        pytest.importorskip("torchao", reason="torchao isn't installed")
+    plain = tiny_classifier()
+    weights = sum(module.weight.numel() for module in target_linears(plain.model).values())
+    before, _ = resident_bytes(plain.model, "cpu")
+    after, is_exact = resident_bytes(methods.resolve(name)(**options).apply(plain.copy()).model, "cpu")
+    assert is_exact
+    assert 8 * (before - after) / weights == pytest.approx(32 - bits, rel=0.02)

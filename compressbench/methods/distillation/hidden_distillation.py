@@ -112,7 +112,7 @@ class _Comparison:
         with torch.no_grad():
             goal = self.teacher(**batch, **asked)
         found = self.student(**batch, **asked)
-        counted = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+        counted = _counted(batch, found)
         loss = torch.zeros((), device=counted.device)
         if options.hidden_weight:
             loss = loss + options.hidden_weight * self._hidden(found, goal, counted)
@@ -155,6 +155,16 @@ class _Comparison:
 
         _, logits, wanted = labelled_rows(labels, found.logits, goal.logits)
         return distillation_loss(logits, wanted, self.options.temperature)
+
+
+def _counted(batch: dict[str, Any], found: Any) -> torch.Tensor:
+    """Where no padding is (batch x length): everywhere without a mask, which an image's patches never have."""
+    import torch
+
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()  # type: ignore[no-any-return]  # of the task
+    states = _layers(found.hidden_states, "hidden states")[0]
+    return torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
 
 
 def _layers(output: Any, what: str) -> tuple[torch.Tensor, ...]:

@@ -47,6 +47,13 @@ class Training(Step):
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the passes, by autocast")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints to go on from; null: none")
 
+    def check_model(self, config: Mapping[str, Any]) -> None:
+        if config.get("is_encoder_decoder"):
+            raise UnsupportedError(
+                "an encoder-decoder gives label t at position t, and training here looks for it one position earlier",
+                do="Choose steps that do not train.",
+            )
+
     def num_training_samples(self, available: int) -> float:
         return min(available, self.max_samples or available) * self.num_epochs
 

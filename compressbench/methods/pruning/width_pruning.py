@@ -172,7 +172,9 @@ def _fewer(staying: int, present: int, what: str) -> int:
 
 
 def _loss(handle: ModelHandle, batch: Batch) -> torch.Tensor:
-    loss = handle.model(**{name: tensor.to(handle.device) for name, tensor in batch.items()}).loss
+    from compressbench.models.parts import inputs_of
+
+    loss = handle.model(**inputs_of(handle.model, batch)).loss
     if loss is None:
         raise UnsupportedError(f"{type(handle.model).__name__} gives no loss for labels")
     if not math.isfinite(float(loss.detach())):

@@ -44,15 +44,13 @@ class AutoRound(ForeignStep):
         return self.model_dump(include={"bits", "group_size", "sym", "iters", "lr"})
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
-        from compressbench.models.foreign_formats import read_checkpoint
         from compressbench.models.packed_linear import PackedLinear
 
         choice = self.choose(handle)
-        with self.run(handle, choice) as output:
-            found = read_checkpoint(output.checkpoint)
-            notes: dict[str, Any] = {**output.remarks, **self.version_notes(output)}
+        found, notes = self.checkpoint(handle, choice)
+        changed = take_over(handle, found)
         put_quantized(handle, choice, found, PackedLinear)
-        handle = with_changes_claimed(handle, take_over(handle, found), "auto-round")
+        handle = with_changes_claimed(handle, changed, "auto-round")
         return handle.with_model(
             handle.model,
             weights="packed",
