@@ -33,6 +33,10 @@ CLASSIFIERS: dict[str, list[dict[str, Any]]] = {
         {"use": "sparsegpt", "mask_structure": "2:4", "calibration": CALIBRATION},
         {"use": "gptq", "bits": 4, "group_size": 32, "calibration": CALIBRATION},
     ],
+    "sparsegpt-2of4-stored": [
+        {"use": "sparsegpt", "mask_structure": "2:4", "calibration": CALIBRATION},
+        {"use": "semi-structured"},
+    ],
     "width-kd-bf16": [
         {"use": "width-pruning", "ffn_ratio": 0.5},
         {"use": "logit-distillation", **_SHORT},

@@ -68,7 +68,11 @@ def _ties(cases: Sequence[Case]) -> Outcome:
 def _dequantizing(cases: Sequence[Case]) -> Outcome:
     """Layers that store codes and multiply floats, with none of the kernels that they claim."""
     facts, trace = cases[0].facts, cases[0].trace
-    packed = [each.row.name for each in facts.modules if each.is_linear and not each.is_floating]
+    packed = [
+        each.row.name
+        for each in facts.modules
+        if each.is_linear and (not each.is_floating or each.num_codes < (each.row.num_weights or 0))
+    ]
     found = []
     for name in packed:
         wanted = tuple(kernel for case in cases if covers(case.claim, name) for kernel in case.claim.kernels)

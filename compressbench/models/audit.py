@@ -151,6 +151,9 @@ def _weighed(holder: Holder, counted: _Counted, structures: Collection[str]) -> 
     values = _look_at_values(holder, structures)
     widest = max(codes or own.values(), key=bytes_of, default=None)
     is_floating = widest is not None and widest.is_floating_point() and widest.element_size() > 1
+    # a matrix of floats without its zeros makes a full copy besides as suspicious as codes do
+    num_codes = sum(tensor.numel() for tensor in codes)
+    has_fewer = bool(num_weights) and (not is_floating or num_codes < (num_weights or 0))
     row = ModuleAudit(
         name=holder.name,
         kind=holder.kind,
@@ -168,9 +171,9 @@ def _weighed(holder: Holder, counted: _Counted, structures: Collection[str]) -> 
         is_matrix=holder.features is not None or any(tensor.dim() > 1 for tensor in own.values()),
         is_linear=holder.is_linear,
         is_floating=is_floating,
-        keeps_floats=not is_floating and bool(num_weights) and holder.keeps_floats(num_weights or 0),
+        keeps_floats=has_fewer and holder.keeps_floats(num_weights or 0),
         code_bits=8 * code_bytes / num_weights if can_tell and num_weights else None,
-        num_codes=sum(tensor.numel() for tensor in codes),
+        num_codes=num_codes,
         num_values=values.num_values,
         num_zeros=values.num_zeros,
         num_rows=values.num_rows,
