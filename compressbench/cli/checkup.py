@@ -64,7 +64,27 @@ def _runtimes() -> Iterator[Finding]:
 
 def _methods() -> Iterator[Finding]:
     for name in registry.methods.names():
-        yield from _needs("methods", name, registry.methods, "facts")
+        yield from _elsewhere(name) or _needs("methods", name, registry.methods, "facts")
+
+
+def _elsewhere(name: str) -> list[Finding]:
+    """Whether the tool behind a method that runs in an environment of its own can be found; empty for other methods."""
+    from compressbench.methods.foreign.process import find_python
+
+    try:
+        method = registry.methods.resolve(name)
+        if not getattr(method.facts, "runs_elsewhere", ()):
+            return []
+        find_python(method.tool)
+    except CompressbenchError as error:
+        return [Finding("methods", name, False, error.what, error.do)]
+    return [Finding("methods", name, True, "in an environment of its own")]
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _tasks() -> Iterator[Finding]:
@@ -81,7 +101,10 @@ def _needs(room: str, name: str, table: registry.Registry, attribute: str) -> It
     facts = getattr(thing, attribute, ()) if attribute else ()
     requires = facts if isinstance(facts, tuple) else facts.requires
     missing = registry.missing_distributions(requires)
-    if missing:
+    devices = getattr(facts, "devices", None)
+    if devices == frozenset({"cuda"}) and not _has_cuda():
+        yield Finding(room, name, False, "needs a CUDA device")
+    elif missing:
         yield Finding(room, name, False, f"lacks {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
         yield Finding(room, name, True, "")

@@ -27,13 +27,12 @@ def _print(findings: list[Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table("", "what", "is it usable?", "what to do", box=box.SIMPLE_HEAD)
+    grid = Table("", "what", "is it usable?", box=box.SIMPLE_HEAD)
+    grid.columns[1].no_wrap = True
     last = ""
     for finding in findings:
         mark = Text("yes" if finding.is_usable else "no", style="green" if finding.is_usable else "yellow")
-        text = Text.assemble(mark, f"  {finding.detail}")
-        grid.add_row(
-            Text("" if finding.room == last else finding.room, style="bold"), finding.name, text, Text(finding.do)
-        )
+        text = Text.assemble(mark, f"  {finding.detail}", (f"\n{finding.do}" if finding.do else "", "dim"))
+        grid.add_row(Text("" if finding.room == last else finding.room, style="bold"), finding.name, text)
         last = finding.room
     Console().print(grid)

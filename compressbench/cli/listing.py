@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ def _entries(kind: str) -> list[dict[str, Any]]:
 
 
 def _describe(thing: Any) -> dict[str, Any]:
-    described: dict[str, Any] = {"summary": (inspect.getdoc(thing) or "").partition("\n")[0]}
+    described: dict[str, Any] = {"summary": _first_sentence(inspect.getdoc(thing) or "")}
     if hasattr(thing, "model_json_schema"):
         described["options"] = thing.model_json_schema().get("properties", {})
     if hasattr(thing, "facts"):
@@ -61,6 +62,12 @@ def _describe(thing: Any) -> dict[str, Any]:
     return described
 
 
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    # "et al. 2022" and "e.g. x" are no ends of a sentence
+    return re.split(r"(?<=[.?])(?<!al\.)(?<!e\.g\.)(?<!i\.e\.)\s", paragraph)[0]
+
+
 def _print(entries: dict[str, list[dict[str, Any]]]) -> None:
     from rich import box
     from rich.console import Console
@@ -69,11 +76,35 @@ def _print(entries: dict[str, list[dict[str, Any]]]) -> None:
 
     console = Console()
     for kind, found in entries.items():
-        grid = Table("name", "what it is", "options", title=kind, title_justify="left", box=box.SIMPLE_HEAD)
+        grid = Table(title=kind, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column()
         for entry in found:
-            options = ", ".join(entry.get("options", {}))
-            mark = " (plug-in)" if entry["is_plugin"] else ""
             grid.add_row(
-                Text(entry["name"] + mark, style="bold"), Text(entry.get("problem") or entry["summary"]), Text(options)
+                Text(entry["name"] + (" (plug-in)" if entry["is_plugin"] else "")), Text.assemble(*_said(entry))
             )
         console.print(grid)
+
+
+def _said(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """What it is, what it needs and its options, with their styles."""
+    parts = [(entry.get("problem") or entry["summary"], "")]
+    needs = _needs(entry)
+    if needs:
+        parts.append((f"\nneeds {', '.join(needs)}", "cyan"))
+    if entry.get("options"):
+        parts.append((f"\n{', '.join(entry['options'])}", "dim"))
+    return parts
+
+
+def _needs(entry: dict[str, Any]) -> list[str]:
+    """In words what a method can't do without."""
+    flags = {
+        "needs_calibration": "calibration samples",
+        "needs_training_data": "training data",
+        "needs_teacher": "a teacher",
+    }
+    needs = [word for flag, word in flags.items() if entry.get(flag)]
+    needs += entry.get("requires") or []
+    needs += [f"{name} (its own environment will do)" for name in entry.get("runs_elsewhere") or []]
+    return needs + (["CUDA"] if entry.get("devices") == ["cuda"] else [])

@@ -25,7 +25,8 @@ class Facts(Spec):
     """What a scheduler must know of a method; compatibility is derived from it.
 
     `accepts` are the weight formats it can start from: float32, bfloat16, float16, or packed ones such as int8.
-    `requires` are the distributions (PyPI names) it needs beyond the core.
+    `requires` are the distributions (PyPI names) it needs beyond the core; those of `runs_elsewhere` may live in an
+    environment of their own.
     """
 
     accepts: frozenset[str] = frozenset({"float32", "bfloat16", "float16"})
@@ -34,6 +35,7 @@ class Facts(Spec):
     needs_calibration: bool = False
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     requires: tuple[str, ...] = ()
+    runs_elsewhere: tuple[str, ...] = ()
     paper: str = ""
 
 

@@ -47,15 +47,17 @@ class Block:
     def groups(self) -> list[list[str]]:
         """The chosen modules in the order in which they run, those that read the same tensor (q, k, v) together.
 
-        Modules that never run come last, each alone.
+        One that runs several times (ALBERT's layers) counts at its first. Modules that never run come last, each alone.
         """
         seen: list[tuple[torch.Tensor, list[str]]] = []
 
         def note(name: str, x: torch.Tensor) -> None:
+            if any(name in names for _, names in seen):
+                return
             same = next((names for tensor, names in seen if tensor is x), None)
             if same is None:
                 seen.append((x, [name]))
-            elif name not in same:
+            else:
                 same.append(name)
 
         with self._hooked({name: partial(note, name) for name in self.names}):

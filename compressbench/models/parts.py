@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -170,6 +172,27 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
                 setattr(module, name, buffer.to(dtype))
+
+
+def require_described(model: PreTrainedModel, what: str) -> None:
+    """See that a model built from this one's configuration has exactly its tensors, or it could not be loaded again;
+    stored layers, which are loaded by themselves, are left aside. Raises UnsupportedError that calls the change `what`.
+    """
+    try:
+        config = type(model.config).from_dict(copy.deepcopy(model.config.to_dict()))
+        with torch.device("meta"):
+            built = _shapes(type(model)(config))
+    except (StrictDataclassError, ValueError) as error:
+        raise UnsupportedError(f"the configuration refuses {what}", got=str(error)) from error
+    inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, StoredLayer))
+    ours = _shapes(model)
+    wrong = [name for name in {**ours, **built} if ours.get(name) != built.get(name) and not name.startswith(inside)]
+    if wrong:
+        raise UnsupportedError(f"no configuration of {type(model).__name__} describes {what}", got=wrong[0])
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def inputs_of(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

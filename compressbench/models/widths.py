@@ -258,22 +258,11 @@ def describe(model: PreTrainedModel, changes: Mapping[str, int]) -> None:
     """Write new widths into the configuration and into the modules that remember them, and see that a model built from
     that configuration has exactly this one's shapes. Raises UnsupportedError if it has not.
     """
-    import copy
-
-    import torch
-    from huggingface_hub.errors import StrictDataclassError
+    from compressbench.models.parts import require_described
 
     for key, value in changes.items():
         setattr(model.config, key, value)
         for module in model.modules():
             if isinstance(module.__dict__.get(key), int):
                 setattr(module, key, value)
-    try:
-        config = type(model.config).from_dict(copy.deepcopy(model.config.to_dict()))
-        with torch.device("meta"):
-            built = {name: tensor.shape for name, tensor in type(model)(config).state_dict().items()}
-    except (StrictDataclassError, ValueError) as error:
-        raise UnsupportedError("the configuration refuses these widths", got=f"{dict(changes)}: {error}") from error
-    wrong = [name for name, tensor in model.state_dict().items() if built.get(name) != tensor.shape]
-    if wrong:
-        raise UnsupportedError(f"no configuration of {type(model).__name__} describes these widths", got=wrong[0])
+    require_described(model, "these widths")

@@ -25,6 +25,21 @@ def check_is_language_model(config: Mapping[str, Any]) -> None:
         raise UnsupportedError("this step is for language models only", got=", ".join(names))
 
 
+def check_positions(config: Mapping[str, Any], prompt_tokens: int, max_new_tokens: int) -> None:
+    """Raise UnsupportedError if the configuration says that the model can't read so many tokens at once."""
+    _require_positions(config.get("max_position_embeddings", config.get("n_positions")), prompt_tokens, max_new_tokens)
+
+
+def _require_positions(longest: object, prompt_tokens: int, max_new_tokens: int, where: str = "") -> None:
+    if isinstance(longest, int) and prompt_tokens + max_new_tokens > longest:
+        raise UnsupportedError(
+            f"the model reads at most {longest} tokens at once",
+            where=where,
+            got=f"prompt_tokens {prompt_tokens} + max_new_tokens {max_new_tokens}",
+            do="Lower one of them.",
+        )
+
+
 def require_language_model(handle: ModelHandle) -> None:
     """Raise UnsupportedError if the handle's model is no causal language model."""
     if handle.head != "causal-lm":
@@ -52,13 +67,7 @@ class Writing:
         """Raise UnsupportedError if one of the models can't read so many tokens at once."""
         for model in models:
             longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-            if longest is not None and self.prompt_tokens + self.max_new_tokens > longest:
-                raise UnsupportedError(
-                    f"the model reads at most {longest} tokens at once",
-                    where=type(model).__name__,
-                    got=f"prompt_tokens {self.prompt_tokens} + max_new_tokens {self.max_new_tokens}",
-                    do="Lower one of them.",
-                )
+            _require_positions(longest, self.prompt_tokens, self.max_new_tokens, where=type(model).__name__)
 
     def prompt(self, batch: Batch) -> torch.Tensor:
         """The beginnings of the windows (batch x prompt_tokens). Raises UnsupportedError if there is padding in them."""

@@ -12,6 +12,7 @@ from compressbench.core.protocols import Claim, Facts
 from compressbench.methods.distillation.generation import (
     Writing,
     check_is_language_model,
+    check_positions,
     num_known_tokens,
     require_language_model,
 )
@@ -50,6 +51,8 @@ class Gkd(Taught):
 
     def check_model(self, config: Mapping[str, Any]) -> None:
         check_is_language_model(config)
+        if self.lmbda or self.seq_kd:
+            check_positions(config, self.prompt_tokens, self.max_new_tokens)
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         require_language_model(handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -61,6 +61,14 @@ class HiddenDistillation(Taught):
         if self.attention_weight and not any(one and other for one, other in pairs):
             raise ValueError("attention_weight needs a pair of layers; embeddings (0) have no attention")
         return self
+
+    def check_model(self, config: Mapping[str, Any]) -> None:
+        super().check_model(config)
+        if isinstance(config.get("depths"), list):
+            raise UnsupportedError(
+                "a hierarchical model's layers have different shapes, and can't be compared pair by pair",
+                do="Use logit-distillation.",
+            )
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         handle, teacher = self.roles(handle, compares_logits=self.logit_weight > 0)

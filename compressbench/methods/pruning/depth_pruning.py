@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ONE_ENTRY_PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
+_NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""How configurations spell the number of layers (GPT-2's n_layer, DistilBERT's n_layers)."""
 
 
 class DepthPruning(Step):
@@ -58,8 +60,12 @@ class DepthPruning(Step):
                 got="scale_attn_by_inverse_layer_idx",
                 do="Prune its width.",
             )
-        present = config.get("num_hidden_layers")
-        if isinstance(present, int):
+        if isinstance(config.get("depths"), list):
+            raise UnsupportedError("a hierarchical model's layers have different widths, and none can be left out")
+        if config.get("num_hidden_groups") is not None:
+            raise UnsupportedError("the layers share their weights, so that leaving some out removes nothing")
+        present = next((config[key] for key in _NUM_LAYERS if isinstance(config.get(key), int)), None)
+        if present is not None:
             self._check_amount(present)
 
     def _check_amount(self, present: int) -> None:
@@ -84,12 +90,12 @@ class DepthPruning(Step):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from torch import nn
 
-        from compressbench.models.parts import layer_stack
+        from compressbench.models.parts import layer_stack, require_described
 
         self.check_model(handle.config)
         owner, name, layers = layer_stack(handle.model)
         present = len(layers)
-        self._check_amount(present)  # config.json may spell the number otherwise (n_layers)
+        self._check_amount(present)  # config.json may not say the number
         notes: dict[str, Any] = {}
         if self.importance == "spread":
             kept = self.layers_to_keep(present)
@@ -100,6 +106,7 @@ class DepthPruning(Step):
         staying = nn.ModuleList([layers[index] for index in kept])
         setattr(owner, name, staying)
         _renumber(handle.model, staying, kept)
+        require_described(handle.model, "these layers")
         stack = next(path for path, module in handle.model.named_modules() if module is staying)
         claim = Claim(step="depth-pruning", is_smaller=len(kept) < present, modules=(stack,))
         return handle.with_model(handle.model, claim=claim, kept_layers=",".join(map(str, kept)), **notes)

@@ -22,7 +22,7 @@ class AutoRound(ForeignStep):
     in its place.
     """
 
-    facts: ClassVar[Facts] = Facts(needs_calibration=True, paper="arXiv:2309.05516")
+    facts: ClassVar[Facts] = Facts(needs_calibration=True, runs_elsewhere=("auto-round",), paper="arXiv:2309.05516")
     tool: ClassVar[Tool] = Tool(
         name="auto-round",
         distribution="auto-round",

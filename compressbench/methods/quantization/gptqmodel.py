@@ -22,7 +22,7 @@ class GptqModel(ForeignStep):
     within groups, and groups among each other, so that no index has to be stored; it is on where it can be.
     """
 
-    facts: ClassVar[Facts] = Facts(needs_calibration=True, paper="arXiv:2210.17323")
+    facts: ClassVar[Facts] = Facts(needs_calibration=True, runs_elsewhere=("gptqmodel",), paper="arXiv:2210.17323")
     tool: ClassVar[Tool] = Tool(
         name="gptqmodel",
         distribution="gptqmodel",

@@ -37,7 +37,7 @@ class LlmCompressor(ForeignStep):
     ones are an error.
     """
 
-    facts: ClassVar[Facts] = Facts(needs_calibration=True, paper="arXiv:2210.17323")
+    facts: ClassVar[Facts] = Facts(needs_calibration=True, runs_elsewhere=("llmcompressor",), paper="arXiv:2210.17323")
     tool: ClassVar[Tool] = Tool(
         name="llm-compressor",
         distribution="llmcompressor",
