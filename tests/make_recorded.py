@@ -1,4 +1,4 @@
-"""Writes tests/data/records-v1 anew. Run it only for a new schema version, into a new folder: old records stay."""
+"""Writes tests/data/records-v2 anew. Run it only for a new schema version, into a new folder: old records stay."""
 
 from __future__ import annotations
 
@@ -7,38 +7,68 @@ from pathlib import Path
 
 import record_builder as build
 
+from compressbench.core.protocols import Claim
+from compressbench.records.audit import Audit, ClaimAudit, DiskAudit, DtypeUse, Finding, ModuleAudit
+from compressbench.records.record import Artefact
 from compressbench.records.store import RecordStore
+
+CLAIM = Claim(
+    step="gptq", modules=("bert.encoder",), left_out={"classifier": "an output head"}, bits=4, is_smaller=True
+)
+
+
+def an_audit(*findings: Finding, bits: float = 4.0) -> Audit:
+    """Of an encoder of one matrix and a head, the matrix stored in `bits`."""
+    stored = int(64 * bits / 8 + 4)
+    return Audit(
+        modules=(
+            ModuleAudit(
+                name="bert.encoder", kind="packed", num_weights=64, stored_bytes=stored, bits=8 * stored / 64,
+                sparsity=0.0, dtype="uint8", steps=("gptq",),
+            ),
+            ModuleAudit(
+                name="classifier", kind="Linear", num_weights=16, stored_bytes=64, bits=32.0, sparsity=0.0,
+                dtype="float32", left_out="gptq: an output head",
+            ),
+        ),
+        num_parameters=80,
+        effective_bits_compressed=8 * stored / 64,
+        effective_bits_all=8 * (stored + 64) / 80,
+        dtypes={"uint8": DtypeUse(num_elements=stored - 4, num_bytes=stored - 4)},
+        disk=DiskAudit(implied_bytes=stored + 64, disk_bytes=stored + 70, tolerance_bytes=100, ratio=1.0),
+        claims=(ClaimAudit(claim=CLAIM, num_matrices=1, bits=bits, kernels=()),),
+        kernels={"aten::addmm": 2},
+        findings=findings,
+        not_checked=(),
+        claim_ok=not findings,
+    )  # fmt: skip
+
+
+WIDER = Finding(
+    code="wider-than-claimed", message="8 bits are stored per weight where 4 are claimed", is_false_claim=True,
+    step="gptq", modules=("bert.encoder",),
+)  # fmt: skip
 
 
 def write_recorded(folder: Path) -> None:
-    """One run: a baseline, three candidates of which one is faster and one worse, and one that failed."""
+    """One run: a baseline, a candidate that was saved and whose claims hold, and one that only says it has 4 bits."""
     store = RecordStore(folder)
+    artefact = Artefact(folder="artefacts/example", num_bytes=1234, sha256="ab" * 32, max_difference=0.0)
     for record in build.run_of(
         {
-            "bf16": build.record(
-                "bf16",
-                steps=(build.step("cast", dtype="bfloat16"),),
-                scores=(build.accuracy_after(4, 3),),
-                measurement=build.measurement(build.noisy(0.0100, seed=11), build.noisy(0.0101, seed=12)),
-                readings=build.readings(disk_bytes=45e6, effective_bits=16.0, peak_memory_bytes=50e6),
+            "gptq": build.record(
+                "gptq",
+                steps=(build.step("gptq", bits=4),),
+                scores=(build.accuracy_after(9, 4),),
+                audit=an_audit(),
+                artefact=artefact,
             ),
-            "int8-dynamic": build.record(
-                "int8-dynamic",
-                scores=(build.accuracy_after(22, 18),),
-                measurement=build.measurement(build.noisy(0.0100, seed=21), build.noisy(0.0040, seed=22)),
-                readings=build.readings(disk_bytes=23e6, effective_bits=8.1, peak_memory_bytes=28e6),
+            "gptq-in-name": build.record(
+                "gptq-in-name",
+                steps=(build.step("gptq", bits=4),),
+                scores=(build.accuracy_after(4, 4),),
+                audit=an_audit(WIDER, bits=8.0),
             ),
-            "half-the-layers": build.record(
-                "half-the-layers",
-                steps=(build.step("depth-pruning", num_layers=3),),
-                scores=(build.accuracy_after(400, 30),),
-                measurement=build.measurement(
-                    build.noisy(0.0100, seed=31), build.noisy(0.0052, seed=32), energy_w=None, rounds=2, calls=5
-                ),
-                readings=build.readings(disk_bytes=68e6, num_parameters=17.1e6),
-                absent={"energy": "the instrument was unplugged"},
-            ),
-            "broken": build.failed("broken"),
         },
         scores=(build.accuracy(0.93),),
     ):

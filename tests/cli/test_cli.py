@@ -160,6 +160,22 @@ def test_list_has_every_name_with_its_options(capsys: pytest.CaptureFixture[str]
     assert all(name in text for name in methods)
 
 
+def test_a_false_claim_is_the_first_thing_below_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    audited = RECORDED.parent / "records-v2"
+    for form in ("md", "terminal"):
+        out = " ".join(said(capsys, "table", audited, "--format", form)[1].split())
+        assert "FALSE CLAIM gptq-in-name: 8 bits are stored per weight where 4 are claimed" in out
+        assert "FALSE CLAIM gptq:" not in out
+    rows = {row["candidate"]: row for row in json.loads(said(capsys, "table", audited, "--format", "json")[1])}
+    assert rows["gptq"]["false_claims"] == []
+    assert rows["baseline"]["false_claims"] is None, "it was not audited"
+    assert said(capsys, "audit", audited)[0] == 3
+    assert said(capsys, "audit", next(audited.glob("*.gptq.*")))[0] == 0
+    shown = said(capsys, "show", next(audited.glob("*.gptq.*")))[1]
+    assert "Every claim holds." in shown
+    assert "loaded again, logits differ by at most 0" in shown
+
+
 def test_the_table_as_json_keeps_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capsys, "table", RECORDED, "--format", "json")
     rows = json.loads(out)

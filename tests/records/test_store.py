@@ -268,6 +268,20 @@ def test_a_record_recorded_by_the_first_version_is_still_read() -> None:
         assert record.model_dump(mode="json") == {**written, "audit": None, "artefact": None}
 
 
+def test_a_record_recorded_by_the_second_version_is_the_same_to_the_byte() -> None:
+    folder = RECORDED.parent / "records-v2"
+    records, unreadable = read_records([folder])
+    assert unreadable == []
+    assert [(r.candidate, r.audit and r.audit.claim_ok, r.artefact is not None) for r in records] == [
+        ("baseline", None, False),
+        ("gptq", True, True),
+        ("gptq-in-name", False, False),
+    ]
+    for record in records:
+        path = folder / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
+        assert dump(record) == path.read_bytes()
+
+
 def test_reading_records_does_not_import_numpy_or_torch() -> None:
     code = (
         "import sys; from pathlib import Path; from compressbench.records.store import read_records;"
