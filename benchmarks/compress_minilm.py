@@ -1,4 +1,4 @@
-"""How long and how much memory GPTQ, SparseGPT, Wanda and AWQ take on MiniLM's encoder: 36 linear modules, 128 sentences.
+"""How long and how much memory calibrated methods take on MiniLM's encoder: 36 linear modules, 128 sentences.
 
 Seconds are medians of interleaved turns, and beside them the ratio to plain rounding (rtn) in the same turns. Memory is the
 highest sum of tensors that PyTorch's allocator handed out, above the model itself, in transformer blocks (7.1 MB).
@@ -29,6 +29,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "sparsegpt": {"sparsity": 0.5},
     "wanda": {"sparsity": 0.5},
     "awq": {"bits": 4},
+    "smoothquant": {},
+    "low-rank": {"ratio": 0.2},
 }
 
 
@@ -62,7 +64,7 @@ def main(turns: int) -> None:
         ratio = median / statistics.median(seconds["rtn"])
         spread = f"{min(seconds[name]):.1f} to {max(seconds[name]):.1f}"
         above = (peak - model) / block
-        print(f"{name:<10} {median:6.1f} s ({spread}), {ratio:5.1f} x rtn; {above:.2f} blocks above the model")
+        print(f"{name:<11} {median:6.1f} s ({spread}), {ratio:5.1f} x rtn; {above:.2f} blocks above the model")
 
 
 if __name__ == "__main__":

@@ -83,9 +83,7 @@ class Bench:
             return self._measure(cell, meters)
         except Exception as error:  # noqa: BLE001 -- whatever a method raises becomes a record that says so
             is_known = isinstance(error, UnsupportedError | MissingDependencyError)
-            status = "unsupported" if is_known else "failed"
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{error} [{Path(place.filename).name}:{place.lineno}]"
+            status, message = ("unsupported", str(error)) if is_known else ("failed", _with_place(error))
             return self._record(cell, status=status, failure=Failure(type=type(error).__name__, message=message))
 
     def _measure(self, cell: Cell, meters: Opened) -> Record:
@@ -203,6 +201,11 @@ class Bench:
             environment=self.environment,
             **result,
         )
+
+
+def _with_place(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error} [{Path(place.filename).name}:{place.lineno}]"
 
 
 def _disk_bytes(record: Record) -> int | None:

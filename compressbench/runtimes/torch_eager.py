@@ -27,6 +27,7 @@ class TorchSession:
         import torch
 
         self.device, self._model, self._torch = device, model, torch
+        self._dtype = model.dtype
         self._is_cuda = device.startswith("cuda")
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -48,6 +49,10 @@ class TorchSession:
         del self._model
 
     def _on_device(self, batch: Batch) -> dict[str, Any]:
-        if not self._is_cuda:
+        """The inputs where the model is; floating ones (pixels, audio features) in its type."""
+        if not self._is_cuda and not any(tensor.is_floating_point() for tensor in batch.values()):
             return dict(batch)
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return {
+            name: tensor.to(self.device, self._dtype if tensor.is_floating_point() else None, non_blocking=True)
+            for name, tensor in batch.items()
+        }

@@ -125,7 +125,7 @@ def _apply_scales(
 class _Inputs:
     """mean|X_j| of a module's inputs and a sample of them, divided by `scale` once that is known."""
 
-    _ROWS = 512
+    _ROWS = 256  # all samples of a block are held together: more would need more than two blocks of memory
 
     def __init__(self) -> None:
         self._sum: torch.Tensor | None = None
