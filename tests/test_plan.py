@@ -357,3 +357,44 @@ def test_a_forward_pass_is_two_operations_per_weight_and_token(monkeypatch: pyte
     monkeypatch.setattr(estimate, "matmul_rate", lambda: 2e9)
     assert estimate.forward_seconds(1_000_000, 500) == pytest.approx(1.0)
     assert estimate.training_seconds(1_000_000, 500) == pytest.approx(4.0)
+
+
+def test_a_cell_that_the_recipes_device_cannot_do_says_so_and_the_others_go_on() -> None:
+    candidates = [
+        {"name": "eight", "compress": ["fp8"]},
+        {"name": "half", "compress": [{"use": "cast"}]},
+    ]
+    found = plan(device="cpu", candidates=candidates)
+    assert [cell.unsupported for cell in found.cells] == ["", "'fp8' needs cuda and the recipe says cpu", ""]
+
+
+def test_a_cell_whose_library_is_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from compressbench.core import registry
+
+    monkeypatch.setattr(registry, "_is_installed", lambda name: name != "bitsandbytes")
+    found = plan(**one_candidate({"use": "bnb-nf4"}))
+    assert found.cells[1].unsupported == "'bnb-nf4' needs bitsandbytes: pip install bitsandbytes"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "said"),
+    [
+        ({"data": "embedded:tinyshakespeare", "split": "test"}, "training would see the evaluation data"),
+        ({"data": "no/such/folder/x.jsonl"}, "no such file"),
+        ({"num_samples": 0}, "num_samples"),
+    ],
+)
+def test_calibration_is_checked_when_the_recipe_is_planned(calibration: dict[str, Any], said: str) -> None:
+    assert said in refused(**one_candidate({"use": "gptq", "calibration": calibration}))
+
+
+def test_what_an_artefact_is_made_of_decides_which_steps_can_follow(tmp_path: Path) -> None:
+    from compressbench.methods.quantization.rtn import Rtn
+    from compressbench.models.artefact import save_artefact
+    from compressbench.testing import tiny_causal_lm
+
+    save_artefact(Rtn(group_size=32).apply(tiny_causal_lm()), tmp_path, {})
+    model = {"id": str(tmp_path)}
+    task = {"use": "perplexity", "data": "embedded:tinyshakespeare", "window": 32}
+    assert "'rtn' can't follow a model in packed" in refused(model=model, tasks=[task], **one_candidate({"use": "rtn"}))
+    assert plan(model=model, tasks=[task], candidates=[]).cells[0].name == "baseline"

@@ -74,9 +74,16 @@ def read_config(model_id: str) -> dict[str, Any] | None:
 
 
 def weight_format(model_id: str, dtype: str) -> str:
-    """The format of the weights that a step finds first: an artefact's own, else the type in which they are loaded."""
+    """The format of the weights that a step finds first: an artefact's own, that of a checkpoint which is quantized
+    already, else the type in which they are loaded.
+    """
     folder = model_folder(model_id)
-    if folder is None or not (folder / "compressbench.json").is_file():
+    if folder is None:
+        return dtype
+    quantized = (read_config(model_id) or {}).get("quantization_config")
+    if quantized is not None:
+        return "int8" if quantized.get("load_in_8bit") else "packed"
+    if not (folder / "compressbench.json").is_file():
         return dtype
     try:
         return str(json.loads((folder / "compressbench.json").read_text(encoding="utf-8"))["weights"])

@@ -193,3 +193,24 @@ def test_the_embedded_language_model_keeps_its_perplexity(shakespeare: ModelHand
     total = sum(row.weight for row in rows)
     assert total == 20 * 255
     assert task.summarize(sum(row.score * row.weight for row in rows), total) == pytest.approx(18.1925, rel=1e-3)
+
+
+def test_a_checkpoint_that_is_quantized_already_keeps_its_codes(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    from compressbench.models.config import weight_format
+    from compressbench.models.size import count_weights, stored_layers
+
+    plain = tiny_causal_lm()
+    plain.model.save_pretrained(tmp_path / "plain")
+    four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["lm_head"])
+    quantized = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=four_bits)
+    quantized.save_pretrained(tmp_path / "quantized")
+    plain.tokenizer.save_pretrained(tmp_path / "quantized")
+    loaded = load_model(ModelSpec(id=str(tmp_path / "quantized")), "causal-lm")
+    assert loaded.weights == weight_format(str(tmp_path / "quantized"), "float32") == "packed"
+    assert {layer.kind for layer in stored_layers(loaded.model).values()} == {"bnb-4bit"}
+    assert count_weights(loaded.model).num_bytes < 0.4 * count_weights(plain.model).num_bytes
+    ids = torch.arange(4, 19)[None]
+    with torch.inference_mode():
+        assert torch.allclose(loaded.model(ids).logits, quantized(ids).logits, atol=0.02)
