@@ -21,12 +21,12 @@ from compressbench.tasks.calibration import draw_calibration
 from compressbench.tasks.perplexity import Perplexity
 from compressbench.tasks.text_classification import TextClassification
 
-CALIBRATION: dict[str, Any] = {"num_samples": 64, "batch_size": 16, "sequence_length": 96}
+CALIBRATION: dict[str, Any] = {"num_samples": 48, "batch_size": 16, "sequence_length": 96}
 ORDER: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     # closer to the baseline, then farther from it
     ("gptq", {"bits": 3}, "rtn", {"bits": 3}),
     ("gptq", {"bits": 2}, "rtn", {"bits": 2}),
-    ("awq", {"bits": 3, "n_grid": 8}, "rtn", {"bits": 3}),
+    ("awq", {"bits": 3, "n_grid": 5}, "rtn", {"bits": 3}),
     ("rtn", {"bits": 4}, "rtn", {"bits": 3}),
     ("sparsegpt", {"sparsity": 0.6}, "wanda", {"sparsity": 0.6}),
     ("wanda", {"sparsity": 0.6}, "magnitude", {"sparsity": 0.6, "group": "row"}),

@@ -72,7 +72,9 @@ def test_a_named_table_and_a_named_text_can_be_used(folder: Path) -> None:
     table = draw_calibration(task, handle, Calibration(data=str(folder / "other.jsonl"), num_samples=4), 0)
     assert (table.num_samples, table.split) == (4, "train")
     (folder / "plain.txt").write_text("the cat sat on the mat " * 10)
-    text = draw_calibration(task, handle, Calibration(data=str(folder / "plain.txt"), sequence_length=8), 0)
+    text = draw_calibration(
+        task, handle, Calibration(data=str(folder / "plain.txt"), sequence_length=8, batch_size=8), 0
+    )
     assert [tuple(batch["input_ids"].shape) for batch in text.batches] == [(7, 8)]
     assert text.num_tokens == 56
     assert text.revision.startswith("sha256:")
@@ -113,6 +115,8 @@ def test_windows_of_a_language_models_training_text(tmp_path: Path) -> None:
     handle = tiny_causal_lm()
     (tmp_path / "test.txt").write_text("the dog ran " * 30)
     (tmp_path / "train.txt").write_text("a cat sat on the mat " * 20)
-    found = draw_calibration(Perplexity(data=str(tmp_path), window=16), handle, Calibration(num_samples=3), 0)
+    found = draw_calibration(
+        Perplexity(data=str(tmp_path), window=16), handle, Calibration(num_samples=3, batch_size=3), 0
+    )
     assert [tuple(batch["input_ids"].shape) for batch in found.batches] == [(3, 16)]
     assert found.num_tokens == 48

@@ -13,7 +13,8 @@ from compressbench.core.errors import CellError, UnsupportedError
 from compressbench.core.protocols import Claim
 from compressbench.methods.calibrated_step import CalibratedStep
 from compressbench.methods.foreign.process import Job, Tool, ToolOutput, run_tool
-from compressbench.models.handle import ModelHandle, Note
+from compressbench.methods.step import quantized_claim
+from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
     import torch
@@ -62,15 +63,28 @@ class ForeignStep(CalibratedStep):
         with run_tool(self.tool, handle, job) as output:
             yield output
 
-    def checkpoint(self, handle: ModelHandle, choice: Choice) -> tuple[ForeignCheckpoint, dict[str, Note]]:
+    def checkpoint(self, handle: ModelHandle, choice: Choice) -> tuple[ForeignCheckpoint, dict[str, Any]]:
         """What the tool wrote, and what is to be noted of it. Raises also if the handle has no calibration samples."""
         from compressbench.models.foreign_formats import read_checkpoint
 
         samples = self.draw(handle)
         with self.run(handle, choice, samples) as output:
             versions = {f"version_of_{name}": version for name, version in sorted(output.versions.items())}
-            notes: dict[str, Note] = {"calibration": samples.describe(), **output.remarks, **versions}
+            notes: dict[str, Any] = {"calibration": samples.describe(), **output.remarks, **versions}
             return read_checkpoint(output.checkpoint), notes
+
+    def packed(self, handle: ModelHandle, bits: int) -> ModelHandle:
+        """The model with the tool's codes and scales in packed layers, and what the tool changed besides."""
+        from compressbench.models.packed_linear import PackedLinear
+
+        choice = self.choose(handle)
+        found, notes = self.checkpoint(handle, choice)
+        changed = take_over(handle, found)
+        put_quantized(handle, choice, found, PackedLinear)
+        handle = with_changes_claimed(handle, changed, self.tool.name)
+        claim = quantized_claim(self.tool.name, choice, bits)
+        notes["num_modules"] = len(choice.modules)
+        return handle.with_model(handle.model, weights="packed", claim=claim, **notes)
 
 
 def put_quantized(handle: ModelHandle, choice: Choice, found: ForeignCheckpoint, make_layer: MakeLayer) -> None:

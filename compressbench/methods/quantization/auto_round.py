@@ -8,8 +8,7 @@ from pydantic import Field
 
 from compressbench.core.protocols import Facts
 from compressbench.methods.foreign.process import Tool
-from compressbench.methods.foreign.step import ForeignStep, put_quantized, take_over, with_changes_claimed
-from compressbench.methods.step import quantized_claim
+from compressbench.methods.foreign.step import ForeignStep
 from compressbench.models.handle import ModelHandle
 
 
@@ -44,17 +43,4 @@ class AutoRound(ForeignStep):
         return self.model_dump(include={"bits", "group_size", "sym", "iters", "lr"})
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
-        from compressbench.models.packed_linear import PackedLinear
-
-        choice = self.choose(handle)
-        found, notes = self.checkpoint(handle, choice)
-        changed = take_over(handle, found)
-        put_quantized(handle, choice, found, PackedLinear)
-        handle = with_changes_claimed(handle, changed, "auto-round")
-        return handle.with_model(
-            handle.model,
-            weights="packed",
-            claim=quantized_claim("auto-round", choice, self.bits),
-            num_modules=len(choice.modules),
-            **notes,
-        )
+        return self.packed(handle, self.bits)
