@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -129,6 +129,22 @@ def _why_left_out(name: str, is_tied: bool, is_head: bool, targets: Sequence[str
     if not targets and is_head:
         return "an output head"
     return "ignored by the recipe" if matches(name, ignore) else ""
+
+
+def fitting(choice: Choice, misfit: Callable[[int, int], str]) -> Choice:
+    """The choice without the modules of whose inputs and outputs `misfit` tells why they don't fit.
+
+    Raises UnsupportedError if none fits.
+    """
+    reasons = {name: misfit(*reversed(matrix(module).shape)) for name, module in choice.modules.items()}
+    fits = {name: module for name, module in choice.modules.items() if not reasons[name]}
+    if not fits:
+        raise UnsupportedError(
+            "no linear module has a shape that fits",
+            got="; ".join(sorted(set(reasons.values()))),
+            do="Choose other groups or blocks, or other targets.",
+        )
+    return Choice(fits, {**choice.left_out, **{name: reason for name, reason in reasons.items() if reason}})
 
 
 def target_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequence[str] = ()) -> dict[str, nn.Linear]:

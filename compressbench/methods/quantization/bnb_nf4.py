@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from compressbench.core.protocols import Facts
-from compressbench.methods.quantization.int4_weight_only import fitting
 from compressbench.methods.step import LinearStep, quantized_claim
 from compressbench.models.handle import ModelHandle
 
@@ -33,7 +32,7 @@ class Bnb4Bit(LinearStep):
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.bnb_linear import Bnb4Linear
-        from compressbench.models.parts import bias_of, matrix, replace_module
+        from compressbench.models.parts import bias_of, fitting, matrix, replace_module
 
         choice = fitting(self.choose(handle), self._misfit)
         layout = {

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Facts
-from compressbench.methods.quantization.int4_weight_only import fitting
 from compressbench.methods.step import LinearStep, quantized_claim
 from compressbench.models.handle import ModelHandle
 
@@ -27,7 +26,7 @@ class Fp8(LinearStep):
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.fp8_linear import Fp8Linear, misfit, quantize_rows
-        from compressbench.models.parts import bias_of, matrix, replace_module
+        from compressbench.models.parts import bias_of, fitting, matrix, replace_module
 
         _require_float8(handle.device)
         choice = fitting(self.choose(handle), misfit)

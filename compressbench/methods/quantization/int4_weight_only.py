@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Facts
 from compressbench.methods.step import LinearStep, quantized_claim
 from compressbench.models.handle import ModelHandle
-
-if TYPE_CHECKING:
-    from compressbench.models.parts import Choice
 
 
 class Int4WeightOnly(LinearStep):
@@ -34,7 +29,7 @@ class Int4WeightOnly(LinearStep):
 
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.int4_linear import Int4Linear, misfit, quantize_int4
-        from compressbench.models.parts import bias_of, matrix, replace_module
+        from compressbench.models.parts import bias_of, fitting, matrix, replace_module
 
         choice = fitting(
             self.choose(handle), lambda columns, rows: misfit(columns, rows, self.group_size, handle.device)
@@ -44,21 +39,3 @@ class Int4WeightOnly(LinearStep):
             replace_module(handle.model, name, layer)
         claim = quantized_claim("int4-weight-only", choice, 4, kernels=("_weight_int4pack_mm",))
         return handle.with_model(handle.model, weights="packed", claim=claim, num_modules=len(choice.modules))
-
-
-def fitting(choice: Choice, misfit: Callable[[int, int], str]) -> Choice:
-    """The choice without the modules of whose inputs and outputs `misfit` tells why they don't fit.
-
-    Raises UnsupportedError if none fits.
-    """
-    from compressbench.models.parts import Choice, matrix
-
-    reasons = {name: misfit(*reversed(matrix(module).shape)) for name, module in choice.modules.items()}
-    fits = {name: module for name, module in choice.modules.items() if not reasons[name]}
-    if not fits:
-        raise UnsupportedError(
-            "no linear module has a shape that fits",
-            got="; ".join(sorted(set(reasons.values()))),
-            do="Choose other groups or blocks, or other targets.",
-        )
-    return Choice(fits, {**choice.left_out, **{name: reason for name, reason in reasons.items() if reason}})
