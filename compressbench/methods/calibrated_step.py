@@ -23,14 +23,9 @@ class CalibratedStep(LinearStep):
 
     def draw(self, handle: ModelHandle) -> CalibrationSet:
         """The calibration samples. Raises UnsupportedError if the handle was given no source of them."""
-        return draw(handle, self.calibration)
-
-
-def draw(handle: ModelHandle, calibration: Calibration) -> CalibrationSet:
-    """The calibration samples that a run supplies. Raises UnsupportedError if the handle has no source of them."""
-    if handle.supplies.calibration is None:
-        raise UnsupportedError("the method needs calibration samples, and was given none")
-    return handle.supplies.calibration(calibration)
+        if handle.supplies.calibration is None:
+            raise UnsupportedError("the method needs calibration samples, and was given none")
+        return handle.supplies.calibration(self.calibration)
 
 
 def blocks(handle: ModelHandle, samples: CalibrationSet, names: Sequence[str]) -> Iterator[Block]:
