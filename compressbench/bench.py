@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,16 +14,20 @@ from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, SampleRow, Session
-from compressbench.measure.blocks import compare
+from compressbench.core.reading import Reading
+from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question, ask, score
 from compressbench.measure.saved import keep, prove
+from compressbench.measure.scenario import Measured
+from compressbench.measure.timing import Timing
 from compressbench.plan import Cell, Plan
 from compressbench.recipe.schema import canonical
 from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment, read_environment
-from compressbench.records.record import Failure, Measurement, RecipeRef, Record
+from compressbench.records.measurement import Arm, Measurement
+from compressbench.records.record import Failure, RecipeRef, Record, Role
 from compressbench.records.store import RecordStore, stem_of
 from compressbench.report.against import against_baseline, reference
 
@@ -42,7 +47,8 @@ class Bench:
     environment: Environment
     model: ModelHandle
     questions: list[Question]
-    inputs: list[Batch]
+    timing: Timing
+    load_seconds: float
     saves: bool = False
     record: Record | None = None
     baseline: ModelHandle | None = None
@@ -60,21 +66,25 @@ class Bench:
 
             bar.advance()
             device, num_threads = prepare_device(recipe.device, workload.num_threads)
+            begun = time.perf_counter()
             model = load_model(recipe.model, plan.head, device=device)
+            load_seconds = time.perf_counter() - begun
             bar.advance()
             questions = [
                 Question(task, task.value.load(), label, model.tokenizer_id) for label, task in plan.labelled_tasks()
             ]
             for question in questions:
                 question.task.value.check_model(model, question.samples)
-            first = questions[0]
-            inputs = first.task.value.workload_batches(
-                model, first.samples, workload.batch_size, workload.sequence_length
-            )
+            timing = Timing.of(recipe, plan.schedule, questions[0], model, num_threads)
             environment = read_environment(device=device, num_threads=num_threads)
             bar.advance()
         run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return cls(plan, store, progress, run_id, device, environment, model, questions, inputs, saves)
+        return cls(plan, store, progress, run_id, device, environment, model, questions, timing, load_seconds, saves)
+
+    @property
+    def batch(self) -> Batch:
+        """One input at the shapes of the workload."""
+        return self.timing.inputs[0]
 
     def run(self, cell: Cell, meters: Opened) -> Record:
         try:
@@ -102,18 +112,21 @@ class Bench:
         ]
         if cell.role == "baseline":
             self.rows = {label: rows for label, (rows, _) in answers.items()}
-        measurement, failed = self._compare(cell, session, meters)
-        readings, absent = read_probes(self.plan.meters, made.handle, session, self.inputs[0])
-        artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.inputs[0])
+        measured = self._compare(cell, session, made.handle, meters)
+        batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
+        readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
+        artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
         record = self._record(
             cell,
             status="ok",
             steps=made.steps,
             scores=tuple(scores),
-            measurement=measurement,
-            readings=(*made.readings, *readings),
-            absent={**meters.absent, **failed, **absent, **made.absent},
+            measurement=measured and self._with_outputs(cell, measured),
+            readings=(*made.readings, *readings, *self._load_reading(cell)),
+            absent={**meters.absent, **(measured.failed if measured else {}), **absent, **made.absent},
             artefact=artefact,
+            limits=self.timing.limits,
+            work=self.timing.work(made.handle, batch),
         )
         record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
         if cell.role == "baseline":
@@ -129,10 +142,10 @@ class Bench:
 
         disk = _disk_bytes(record)
         if self.record is None:
-            return audit(handle, None, session, self.inputs[0], Evidence(disk))
+            return audit(handle, None, session, self.batch, Evidence(disk))
         found = against_baseline(record, reference(self.record), ()).get("latency_p50_s")
         evidence = Evidence(disk, _disk_bytes(self.record), None if found is None else found.verdict)
-        return audit(handle, self.baseline, session, self.inputs[0], evidence)
+        return audit(handle, self.baseline, session, self.batch, evidence)
 
     def _start(self, cell: Cell) -> ModelHandle:
         """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""
@@ -165,17 +178,54 @@ class Bench:
             self._drawn[wanted] = draw_calibration(task, self.model, wanted, seed)
         return self._drawn[wanted]
 
-    def _compare(self, cell: Cell, session: Session, meters: Opened) -> tuple[Measurement | None, dict[str, str]]:
-        """The interleaved blocks. The baseline's partner is a copy of itself: what differs there is noise."""
+    def _compare(self, cell: Cell, session: Session, handle: ModelHandle, meters: Opened) -> Measured | None:
+        """The interleaved blocks. The baseline's partner is a copy of itself: what differs there is where it lies."""
         if not any(meter.value.scope == "call" for meter in self.plan.meters):
-            return None, {}
+            return None
+        if self.timing.is_apart:
+            return self._compare_apart(cell, handle)
         baseline = self.session
         assert baseline is not None  # noqa: S101 -- a run ends when its baseline fails
         if cell.role == "baseline":
             assert self.baseline is not None  # noqa: S101 -- set just before
             session = cell.runtime.value.prepare(self.baseline.copy(), self.device)
-        arms: Any = {"baseline": baseline, "candidate": session}
-        return compare(arms, self.inputs, self.plan.schedule, meters.instruments, self.progress)
+        try:
+            return self.timing.compare(baseline, session, meters, self.progress)
+        except (RuntimeError, MemoryError) as error:
+            if not self.timing.may_be_apart(error):
+                raise
+        return self._compare_apart(cell, handle)
+
+    def _compare_apart(self, cell: Cell, handle: ModelHandle) -> Measured:
+        """Every block in a process of its own, for models that don't fit on the device together."""
+        assert self.baseline is not None  # noqa: S101 -- a run ends when its baseline fails
+        arms: dict[Arm, Deployed] = {
+            "baseline": Deployed(self.baseline, self.plan.baseline.runtime),
+            "candidate": Deployed(handle, cell.runtime),
+        }
+        conditions = Conditions(self.timing.inputs, self.plan.schedule, self.plan.meters, self.environment.num_threads)
+        return compare_apart(arms, conditions, self.progress)
+
+    def _with_outputs(self, cell: Cell, measured: Measured) -> Measurement:
+        stem = self._stem(cell)
+        return self.timing.with_outputs(
+            measured, _role(cell), lambda columns: self.store.write_columns(stem, "timed-outputs", columns)[0]
+        )
+
+    def _load_reading(self, cell: Cell) -> list[Reading]:
+        """Of the baseline only: a candidate is made in memory, and only what was saved can be loaded."""
+        if cell.role != "baseline":
+            return []
+        source = "monotonic clock (perf_counter), files to weights on the device, page cache as it was"
+        return [
+            Reading(
+                name="load_seconds",
+                value=self.load_seconds,
+                kind="measured",
+                source=source,
+                uncertainty_reason="done once",
+            )
+        ]
 
     def _keep(self, cell: Cell, handle: ModelHandle) -> Path:
         steps = [step.as_data() for step in cell.steps]
@@ -192,7 +242,7 @@ class Bench:
             created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
             recipe=RecipeRef(name=recipe.name, hash=self.plan.recipe_hash, text=canonical(recipe)),
             candidate=cell.name,
-            role="baseline" if cell.role == "baseline" else "candidate",
+            role=_role(cell),
             key=cell.key,
             model=self.model.source,
             runtime=cell.runtime.as_data(),
@@ -201,6 +251,10 @@ class Bench:
             environment=self.environment,
             **result,
         )
+
+
+def _role(cell: Cell) -> Role:
+    return "baseline" if cell.role == "baseline" else "candidate"
 
 
 def _with_place(error: Exception) -> str:

@@ -15,7 +15,7 @@ from compressbench.core.protocols import Trains
 from compressbench.core.registry import Registry, Resolved
 from compressbench.core.spec import content_hash
 from compressbench.measure import estimate
-from compressbench.measure.blocks import Schedule
+from compressbench.measure.schedule import Schedule
 from compressbench.models.config import read_config, weight_format
 from compressbench.recipe.load import LoadedRecipe, load_recipe
 from compressbench.recipe.problems import Problem, recipe_error
@@ -141,7 +141,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
             _check_steps(checker, tasks, steps, config or {}, f"{key}.compress")
         prepared.append((name, role, steps, runtime))
     checker.finish()
-    schedule = Schedule(recipe.workload.rounds, recipe.workload.block_s, recipe.workload.output_tokens)
+    schedule = Schedule.of(recipe.workload)
     shared = _shared_content(recipe, tasks, meters)
     # a candidate is paired with its baseline, and may have it as its teacher
     _, _, baseline_steps, baseline_runtime = prepared[0]

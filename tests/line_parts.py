@@ -42,7 +42,7 @@ def recipe_data(model: Path, data: Path, candidates: list[dict[str, Any]], **sec
         "name": "tiny",
         "model": {"id": str(model)},
         "tasks": [{"use": "text-classification", "data": str(data)}],
-        "workload": {"sequence_length": 8, "rounds": 2, "block_s": 0.01, "num_threads": 1},
+        "workload": {"tier": "smoke", "sequence_length": 8, "rounds": 2, "block_s": 0.01, "num_threads": 1},
         "meters": ["latency", "memory", "size"],
         "device": "cpu",
         "candidates": candidates,

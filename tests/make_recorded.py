@@ -1,4 +1,4 @@
-"""Writes tests/data/records-v2 anew. Run it only for a new schema version, into a new folder: old records stay."""
+"""Writes tests/data/records-v3 anew. Run it only for a new schema version, into a new folder: old records stay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import record_builder as build
 
 from compressbench.core.protocols import Claim
 from compressbench.records.audit import Audit, ClaimAudit, DiskAudit, DtypeUse, Finding, ModuleAudit
+from compressbench.records.evidence import DisturbanceRule, Evidence
+from compressbench.records.limits import Limits, Work
+from compressbench.records.measurement import Idle, Measurement, Outputs
 from compressbench.records.record import Artefact
 from compressbench.records.store import RecordStore
 
@@ -50,6 +53,33 @@ WIDER = Finding(
 )  # fmt: skip
 
 
+LIMITS = Limits(
+    device="cpu", copy_bytes_per_s=2e10, copy_bytes=2**28, matmul_flops_per_s={"float32": 1e11}, num_threads=2, seconds=1.5
+)  # fmt: skip
+WORK = Work(flops=7e8, flops_by_dtype={"float32": 7e8}, weight_bytes=42_000_000, compute_dtype="float32")
+
+
+def measured(candidate_s: float) -> Measurement:
+    """One round in six was disturbed; the meter's window was void once; idle was read; the outputs are scored."""
+    run = build.interleaved(build.noisy(0.010), build.noisy(candidate_s, seed=2), build.noisy(0.010, seed=3))
+    void = run.blocks[7].model_copy(update={"raw": {}, "uncertainties": {}, "void": {"energy": "counter reset"}})
+    blocks = (*run.blocks[:7], void, *run.blocks[8:])
+    shares = tuple(0.3 if block.round == 2 else 0.01 for block in blocks)
+    idle = {"seconds": 0.5, "raw": {"energy_j": 0.1}, "uncertainties": {"energy_j": 0.001}}
+    return build.measured_by(
+        blocks,
+        kind="measured",
+        evidence=Evidence(
+            foreign_share=shares, steal_share=(0.0,) * len(blocks), unread={"cpu_frequency_hz": "no file"}
+        ),
+        rule=DisturbanceRule(),
+        idle=(Idle(when="before", **idle), Idle(when="after", **idle)),
+        outputs={
+            "candidate": Outputs(sha256="cd" * 32, num_inputs=64, is_repeatable=True, num_scored=64, num_correct=60)
+        },
+    )
+
+
 def write_recorded(folder: Path) -> None:
     """One run: a baseline, a candidate that was saved and whose claims hold, and one that only says it has 4 bits."""
     store = RecordStore(folder)
@@ -60,6 +90,7 @@ def write_recorded(folder: Path) -> None:
                 "gptq",
                 steps=(build.step("gptq", bits=4),),
                 scores=(build.accuracy_after(9, 4),),
+                measurement=measured(0.006),
                 audit=an_audit(),
                 artefact=artefact,
             ),
@@ -67,10 +98,14 @@ def write_recorded(folder: Path) -> None:
                 "gptq-in-name",
                 steps=(build.step("gptq", bits=4),),
                 scores=(build.accuracy_after(4, 4),),
+                measurement=measured(0.0101),
                 audit=an_audit(WIDER, bits=8.0),
             ),
         },
         scores=(build.accuracy(0.93),),
+        measurement=measured(0.010),
+        limits=LIMITS,
+        work=WORK,
     ):
         store.append(record)
 

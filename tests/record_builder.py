@@ -8,20 +8,10 @@ from typing import Any
 
 from compressbench.core.protocols import Provenance
 from compressbench.core.reading import Reading
+from compressbench.measure.schedule import order_of
 from compressbench.records.environment import Environment
-from compressbench.records.record import (
-    AppliedStep,
-    Arm,
-    Block,
-    Failure,
-    Measurement,
-    ModelSource,
-    Paired,
-    RecipeRef,
-    Record,
-    Score,
-    WarmUp,
-)
+from compressbench.records.measurement import Arm, Block, Measurement, WarmUp
+from compressbench.records.record import AppliedStep, Failure, ModelSource, Paired, RecipeRef, Record, Score
 
 RUN_ID = "20261122T074513.926665Z"
 ORDERS: tuple[tuple[Arm, ...], ...] = (
@@ -245,3 +235,60 @@ def run_of(candidates: Mapping[str, Record], **baseline: Any) -> list[Record]:
         record(**{"recipe": said, **baseline}),
         *(each.model_copy(update={"recipe": said}) for each in candidates.values()),
     ]
+
+
+def interleaved(
+    baseline_s: Callable[[int], float] | float = 0.010,
+    candidate_s: Callable[[int], float] | float = 0.010,
+    control_s: Callable[[int], float] | float | None = None,
+    *,
+    rounds: int = 6,
+    calls: int = 20,
+    energy_w: float | None = 4.0,
+    **changed: Any,
+) -> Measurement:
+    """A measurement of protocol 2: A B C C B A rounds in rotating order, the control as long as the baseline."""
+    of_arm: dict[Arm, Any] = {
+        "baseline": baseline_s,
+        "candidate": candidate_s,
+        "control": baseline_s if control_s is None else control_s,
+    }
+    seen: dict[Arm, int] = dict.fromkeys(of_arm, 0)
+    found: list[Block] = []
+    for number in range(rounds):
+        for position, arm in enumerate(order_of(number)):
+            given, first = of_arm[arm], seen[arm]
+            seen[arm] += calls
+            seconds = [given(index) if callable(given) else given for index in range(first, first + calls)]
+            joules = {} if energy_w is None else {"energy_j": energy_w * sum(seconds)}
+            found.append(
+                Block(
+                    round=number,
+                    position=position,
+                    arm=arm,
+                    latencies_ns=tuple(round(1e9 * each) for each in seconds),
+                    seconds=sum(seconds),
+                    raw=joules,
+                    uncertainties=dict.fromkeys(joules, 0.0),
+                )
+            )
+    return measured_by(tuple(found), **changed)
+
+
+def measured_by(run: tuple[Block, ...], *, kind: str = "estimated", **changed: Any) -> Measurement:
+    """A measurement of protocol 2 with these blocks; energy by a made-up meter of `kind`."""
+    warm = WarmUp(num_calls=50, seconds=0.5, first_call_s=0.04, steady_state="yes")
+    source = Provenance(kind=kind, source="a made-up meter", boundary="device", relative_uncertainty=0.05, tick_s=0.02)
+    fields: dict[str, Any] = {
+        "protocol": 2,
+        "tier": "smoke",
+        "batch_size": 1,
+        "num_inputs": 64,
+        "warm_up": {"baseline": warm, "candidate": warm},
+        "blocks": run,
+        "provenance": {"energy_j": source} if any(block.raw for block in run) else {},
+        "harness_overhead_ns": 120.0,
+        "calls_per_block": {block.arm: len(block.latencies_ns) for block in run},
+        "num_planned_rounds": len({block.round for block in run}),
+    }
+    return Measurement(**{**fields, **changed})

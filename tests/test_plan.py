@@ -308,9 +308,10 @@ def test_the_time_of_a_plan_is_that_of_its_parts(monkeypatch: pytest.MonkeyPatch
     assert found.seconds is not None
     cells = [cell.seconds for cell in found.cells if cell.seconds is not None]
     assert found.seconds == pytest.approx(sum(cells) + estimate.start_up_seconds())
-    longer = plan(workload={"scenario": "single-stream", "sequence_length": 32, "rounds": 12})
+    rounds = found.schedule.rounds + 4
+    longer = plan(workload={**found.recipe.workload.model_dump(mode="json"), "rounds": rounds})
     assert longer.seconds is not None
-    assert longer.seconds - found.seconds == pytest.approx(3 * 10 * 4 * 0.1)
+    assert longer.seconds - found.seconds == pytest.approx(3 * 4 * 6 * found.schedule.block_s)
     trained = plan(**one_candidate({"use": "logit-distillation", "num_epochs": 1}))
     twice = plan(**one_candidate({"use": "logit-distillation", "num_epochs": 2}))
     assert trained.cells[1].seconds is not None

@@ -50,7 +50,7 @@ def _meters() -> Iterator[Finding]:
                 yield Finding("meters", name, True, "")
                 continue
             instrument = meter.open(device)
-            provenance = instrument.provenance
+            provenance = next(iter(instrument.provenances.values()))
             instrument.close()
             yield Finding("meters", name, True, f"{provenance.kind}: {provenance.source}")
         except CompressbenchError as error:

@@ -43,7 +43,8 @@ def _print(planned: Plan) -> None:
         typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  {time}")
         for step in cell.steps:
             typer.echo(f"      {step.name} {_options(step)}".rstrip())
-    typer.echo(f"\nIn all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
+    typer.echo(f"\n{planned.schedule.announcement(0.0, len(planned.cells))}")
+    typer.echo(f"In all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
 
 
 def _options(step: Resolved) -> str:
@@ -52,6 +53,6 @@ def _options(step: Resolved) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    from compressbench.measure.schedule import duration
+
+    return "unknown" if seconds is None else duration(seconds)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from compressbench.cli import arguments
 from compressbench.core.errors import StoppedError
+
+
+class Kind(StrEnum):
+    measured = "measured"
+    estimated = "estimated"
+    modelled = "modelled"
 
 
 def run(
@@ -18,6 +25,9 @@ def run(
     save: Annotated[
         bool, typer.Option("--save", help="Keep every candidate under OUT/artefacts, and check that it loads again.")
     ] = False,
+    require_energy: Annotated[
+        Kind | None, typer.Option("--require-energy", help="Stop (exit code 4) unless energy is at least of this kind.")
+    ] = None,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Run a recipe: compress, evaluate and measure the baseline and every candidate; write records; print the table.
@@ -27,7 +37,8 @@ def run(
     from compressbench.cli.table import print_rows
 
     try:
-        num_failed = _run(recipe, out, resume=resume, save=save)
+        needed = None if require_energy is None else require_energy.value
+        num_failed = _run(recipe, out, resume=resume, save=save, needs_energy=needed)
     except KeyboardInterrupt:
         raise StoppedError("stopped; what was already measured is kept", where=str(out)) from None
     print_rows([out], form="json" if as_json else "terminal", only_recipe=str(recipe))
@@ -36,7 +47,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _run(recipe: Path, out: Path, **options: bool) -> int:
+def _run(recipe: Path, out: Path, **options: Any) -> int:
     """How many cells failed."""
     from compressbench.cli.bars import TerminalProgress
     from compressbench.core.names import one_line

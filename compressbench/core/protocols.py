@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
+from pydantic import Field, model_validator
+
 from compressbench.core.progress import Progress
 from compressbench.core.reading import Kind, Reading
 from compressbench.core.spec import Spec
@@ -101,8 +103,11 @@ class Session(Protocol):
         """Logits for `batch`, still on the device: (batch x labels) or (batch x length x vocabulary)."""
         ...
 
-    def generate(self, batch: Batch, num_tokens: int) -> Any:
-        """Greedy continuation by exactly `num_tokens` tokens: token ids (batch x (length + num_tokens))."""
+    def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> Any:
+        """Greedy continuation by exactly `num_tokens` tokens: token ids (batch x (length + num_tokens)).
+
+        `on_token` is called once per generated position, in order, when its token ids are on the host.
+        """
         ...
 
     def synchronize(self) -> None:
@@ -184,35 +189,87 @@ class Task(Protocol):
 
 
 class Provenance(Spec):
-    """How an instrument gets its numbers."""
+    """How an instrument gets its numbers.
+
+    `tick_s` is the probed gap between two increments of the instrument, None for what is computed and not read.
+    `relative_uncertainty` is the standard uncertainty of its gain (k = 1), which cancels in ratios on one device.
+    """
 
     kind: Kind
     source: str
     boundary: str = ""
     relative_uncertainty: float | None = None
     uncertainty_reason: str = ""
+    tick_s: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Window(Spec):
+    """What one instrument read between a start and a stop: additive values by name with a unit suffix, e.g. "energy_j".
+
+    `uncertainties` are standard uncertainties (k = 1) in the unit of the value, of all that does not cancel in a ratio:
+    edges, quantisation, polling. Without values, `reason` says why: below resolution, counter reset, device lost.
+    """
+
+    seconds: float = Field(ge=0)
+    values: Mapping[str, float] = {}
+    uncertainties: Mapping[str, float] = {}
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _has_values_or_says_why_not(self) -> Window:
+        if bool(self.values) == bool(self.reason):
+            raise ValueError(
+                f"a window has either values or a reason for their absence (got {self.values}, {self.reason!r})"
+            )
+        if self.values.keys() != self.uncertainties.keys():
+            raise ValueError(
+                f"every value needs its uncertainty (got {set(self.values)} and {set(self.uncertainties)})"
+            )
+        return self
 
 
 class Instrument(Protocol):
-    """An open meter around windows of work. The loop decides the order and synchronises the device."""
+    """An open meter around windows of work. The loop decides the order and synchronises the device.
 
-    provenance: Provenance
+    `provenances` has an entry for every name of a value. Marking a window is cheap (at most 100 microseconds), because
+    it happens between timed calls; what takes time, waiting for the next tick included, happens in `collect`.
+    """
+
     min_window_s: float
 
-    def start(self) -> None: ...
+    @property
+    def provenances(self) -> Mapping[str, Provenance]: ...
 
-    def stop(self) -> dict[str, float]:
-        """Raw, additive values of the window by name with a unit suffix, e.g. {"energy_j": 1.2}.
+    def start(self) -> None:
+        """Mark the beginning of a window. Windows don't overlap. Raises MeterError if the instrument is gone."""
+        ...
 
-        Raises MeterError when the window can't be trusted; a value is never guessed and never zero for "unknown".
+    def stop(self) -> None:
+        """Mark its end."""
+        ...
+
+    def collect(self) -> list[Window]:
+        """The windows marked since the last `collect`, in their order; one that can't be trusted has a reason.
+
+        A value is never guessed and never zero for "unknown". Raises MeterError if the instrument as a whole is broken.
         """
         ...
 
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class HasSeries(Protocol):
+    """An instrument that keeps when its counter moved, so that phases within a window can be told apart."""
+
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
+        """The counter's increments in that time: nanoseconds of `time.perf_counter_ns`, and joules so far."""
+        ...
+
+
 class Meter(Protocol):
-    """Opens an instrument that is read around every call (`scope = "call"`) or every block of calls (`"block"`)."""
+    """Opens an instrument that is read around every block of calls (`scope = "block"`)."""
 
     scope: ClassVar[str]
 
@@ -226,7 +283,11 @@ class Probe(Protocol[HandleT_contra]):
 
     scope: ClassVar[str]
 
-    def read(self, handle: HandleT_contra, session: Session, batch: Batch) -> list[Reading]: ...
+    def read(
+        self, handle: HandleT_contra, session: Session, batch: Batch, output_tokens: int | None = None
+    ) -> list[Reading]:
+        """`batch` has the workload's shapes; with `output_tokens` the workload generates so many."""
+        ...
 
 
 BatchSource = Callable[[int, int | None, int], Sequence[Batch]]

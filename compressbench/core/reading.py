@@ -25,6 +25,8 @@ class Reading(Spec):
     high: float | None = None
     uncertainty_reason: str = ""
     boundary: str = ""
+    window_s: float | None = Field(None, gt=0)
+    tick_s: float | None = None
 
     @model_validator(mode="after")
     def _is_bounded_or_says_why(self) -> Reading:

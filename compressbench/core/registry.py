@@ -126,6 +126,12 @@ meters = Registry(
         "latency": "compressbench.meters.latency:Latency",
         "memory": "compressbench.meters.memory:Memory",
         "energy": "compressbench.meters.energy:Energy",
+        "energy-amdsmi": "compressbench.meters.energy_amdsmi:EnergyAmdsmi",
+        "energy-codecarbon": "compressbench.meters.energy_codecarbon:EnergyCodecarbon",
+        "energy-csv": "compressbench.meters.energy_csv:EnergyCsv",
+        "energy-nvml": "compressbench.meters.energy_nvml:EnergyNvml",
+        "energy-nvml-power": "compressbench.meters.energy_nvml_power:EnergyNvmlPower",
+        "energy-rapl": "compressbench.meters.energy_rapl:EnergyRapl",
         "size": "compressbench.meters.size:Size",
     },
 )

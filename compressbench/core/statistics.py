@@ -72,13 +72,26 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return math.exp(log_front) / a * (fraction - 1)
 
 
-def _binomial_probabilities(count: int, probability: float) -> list[float]:
-    """P(Binomial = k) for k = 0 ... count, with 0 < probability < 1."""
-    log_hit, log_miss, log_all = math.log(probability), math.log1p(-probability), math.lgamma(count + 1)
-    return [
-        math.exp(log_all - math.lgamma(k + 1) - math.lgamma(count - k + 1) + k * log_hit + (count - k) * log_miss)
-        for k in range(count + 1)
-    ]
+def _lower_binomial_probabilities(count: int, probability: float, negligible: float = 1e-22) -> tuple[int, list[float]]:
+    """P(Binomial = k) from the first k where it is not negligible to the mode, and that k; 0 < probability < 1.
+
+    From the mode downwards, so that the time goes with the standard deviation and not with the count.
+    """
+    k = min(count, int((count + 1) * probability))
+    odds = probability / (1 - probability)
+    log_ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+    found = [math.exp(log_ways + k * math.log(probability) + (count - k) * math.log1p(-probability))]
+    while k > 0 and found[-1] > negligible:
+        found.append(found[-1] * k / ((count - k + 1) * odds))
+        k -= 1
+    return k, found[::-1]
+
+
+@lru_cache(maxsize=4096)
+def largest_within(count: int, probability: float, tail: float) -> int:
+    """The largest k with P(Binomial <= k) <= tail, -1 if there is none; the tail is at most a quarter."""
+    first, probabilities = _lower_binomial_probabilities(count, probability)
+    return first - 1 + bisect.bisect_right(list(itertools.accumulate(probabilities)), tail)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -114,21 +127,8 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def quantile_interval(values: Sequence[float], probability: float, confidence: float = 0.95) -> Interval | None:
-    """Quantile (Hyndman & Fan 1996, type 8) with its distribution-free interval from binomial ranks.
-
-    None if there are too few values for a two-sided interval at this confidence (6 for the median, 72 for p95,
-    368 for p99 at 95 %). The interval supposes independent values.
-    """
-    ranks = quantile_ranks(len(values), probability, confidence)
-    if ranks is None:
-        return None
-    ordered = sorted(values)
-    value = _quantile_type_8(ordered, probability)
-    return Interval(value, min(value, ordered[ranks[0] - 1]), max(value, ordered[ranks[1] - 1]))
-
-
-def _quantile_type_8(ordered: Sequence[float], probability: float) -> float:
+def quantile_type_8(ordered: Sequence[float], probability: float) -> float:
+    """Hyndman & Fan 1996, type 8 (median-unbiased whatever the distribution), of sorted values, at least one."""
     position = probability * (len(ordered) + 1 / 3) + 1 / 3
     below = min(max(math.floor(position), 1), len(ordered))
     above = min(below + 1, len(ordered))
@@ -145,9 +145,8 @@ def quantile_ranks(count: int, probability: float, confidence: float = 0.95) -> 
     tail = (1 - confidence) / 2
     if count < 1 or (1 - probability) ** count > tail or probability**count > tail:
         return None
-    below = list(itertools.accumulate(_binomial_probabilities(count, probability)))
-    low = bisect.bisect_right(below, tail)
-    high = bisect.bisect_left(below, 1 - tail) + 1
+    low = largest_within(count, probability, tail) + 1
+    high = count - largest_within(count, 1 - probability, tail)
     return (low, high) if low >= 1 and high <= count else None
 
 
@@ -168,7 +167,8 @@ def mcnemar_p(num_harmful: int, num_beneficial: int) -> float:
     upto = min(num_harmful, num_beneficial) + 1
     if discordant <= 1000:
         return min(1.0, 2 * sum(math.comb(discordant, k) for k in range(upto)) / (1 << discordant))
-    return min(1.0, 2 * math.fsum(_binomial_probabilities(discordant, 0.5)[:upto]))
+    first, probabilities = _lower_binomial_probabilities(discordant, 0.5, negligible=0.0)
+    return min(1.0, 2 * math.fsum(probabilities[: max(0, upto - first)]))
 
 
 def paired_proportion_interval(num_harmful: int, num_beneficial: int, count: int) -> Interval:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 
 JOULES_PER_KWH = 3.6e6
-_BY_SUFFIX = {"_j_per_inference": "J/inference", "_per_s": "1/s", "_seconds": "s", "_bytes": "B", "_bits": "bit"}
+_BY_SUFFIX = {
+    "_j_per_inference": "J/inference",
+    "_j_per_output_token": "J/output token",
+    "_j_per_total_token": "J/token",
+    "_j_per_correct": "J/correct answer",
+    "_wh_per_1000_queries": "Wh/1000 queries",
+    "_per_s": "1/s",
+    "_seconds": "s",
+    "_bytes": "B",
+    "_bits": "bit",
+}
 _BY_LETTER = {"s": "s", "j": "J", "w": "W"}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 

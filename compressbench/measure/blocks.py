@@ -1,6 +1,7 @@
-"""Interleaved comparison: A B B A, B A A B, ... so that whatever drifts or disturbs the machine meets both arms alike.
+"""Interleaved comparison in mirrored rounds of baseline, candidate and control: what drifts or disturbs meets all alike.
 
 Why: on a shared machine one arm after the other calls a difference in 7 to 70 % of comparisons of a workload with itself.
+The control is the baseline again, in the same schedule; what differs between the two is noise.
 """
 
 from __future__ import annotations
@@ -11,67 +12,52 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from compressbench.core.errors import MeterError
 from compressbench.core.garbage import no_garbage_collection
-from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, Clock, Instrument, Session
-from compressbench.measure.steady_state import WarmUpRule, warm_up
-from compressbench.records.record import Arm, Block, Measurement, WarmUp
+from compressbench.core.progress import Progress, SilentProgress
+from compressbench.core.protocols import Clock, Instrument, Provenance
+from compressbench.measure.calls import Caller
+from compressbench.measure.idle import read_idle
+from compressbench.measure.instruments import forget_windows
+from compressbench.measure.phases import PhaseLog
+from compressbench.measure.schedule import Schedule, positions
+from compressbench.measure.steady_state import warm_up
+from compressbench.measure.working import Working, working
+from compressbench.records.evidence import DisturbanceRule, Evidence, disturbed_rounds
+from compressbench.records.measurement import Arm, Block, Idle, Measurement, WarmUp
 
-_ORDERS: tuple[tuple[Arm, ...], tuple[Arm, ...]] = (
-    ("baseline", "candidate", "candidate", "baseline"),
-    ("candidate", "baseline", "baseline", "candidate"),
-)
-
-
-class Schedule(NamedTuple):
-    """`rounds` of four blocks, each of about `block_s` seconds."""
-
-    rounds: int
-    block_s: float
-    output_tokens: int | None = None
-    warm_up: WarmUpRule = WarmUpRule()
-
-    @property
-    def seconds(self) -> float:
-        """About how long one comparison takes."""
-        return self.rounds * 4 * self.block_s + 2 * (self.warm_up.min_s + self.block_s)
+Sleep = Callable[[float], None]
 
 
-@dataclass
-class _Instruments:
-    """Block meters that still work. One that fails is dropped with its reason, and with it all that it had read."""
+class Watching(Protocol):
+    """Looks, outside of the timed calls, at what else the machine does during a block."""
 
-    open: dict[str, Instrument]
-    failed: dict[str, str] = field(default_factory=dict)
-    names: dict[str, set[str]] = field(default_factory=dict)
+    def before(self) -> None: ...
 
-    def start(self) -> None:
-        self._each(lambda name, instrument: instrument.start())
+    def after(self) -> None: ...
 
-    def stop(self) -> dict[str, float]:
-        raw: dict[str, float] = {}
+    def evidence(self) -> Evidence: ...
 
-        def read(name: str, instrument: Instrument) -> None:
-            values = instrument.stop()
-            self.names.setdefault(name, set()).update(values)
-            raw.update(values)
 
-        self._each(read)
-        return raw
+class Tools(NamedTuple):
+    """What a comparison reads and tells the time with."""
 
-    def _each(self, do: Callable[[str, Instrument], None]) -> None:
-        for name, instrument in list(self.open.items()):
-            try:
-                do(name, instrument)
-            except MeterError as error:
-                self.failed[name] = str(error)
-                del self.open[name]
+    instruments: Mapping[str, Instrument]
+    watcher: Watching | None = None
+    clock: Clock = time.perf_counter_ns
+    sleep: Sleep = time.sleep
 
-    def untrusted(self) -> set[str]:
-        return {raw for name in self.failed for raw in self.names.get(name, ())}
+
+class CallersOfArm(NamedTuple):
+    """One caller to warm up with, whose calls leave no trace, and one whose calls are measured."""
+
+    warm_up: Caller
+    timed: Caller
+
+    @classmethod
+    def of(cls, make: Callable[[], Caller]) -> CallersOfArm:
+        return cls(make(), make())
 
 
 class Comparison(NamedTuple):
@@ -82,71 +68,157 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    arms: Mapping[Arm, Session],
-    inputs: list[Batch],
-    schedule: Schedule,
-    instruments: Mapping[str, Instrument],
-    progress: Progress,
-    clock: Clock = time.perf_counter_ns,
+    arms: Mapping[Arm, CallersOfArm], shape: Mapping[str, Any], schedule: Schedule, tools: Tools, progress: Progress
 ) -> Comparison:
-    """Warm both arms up and run the schedule on them, over the same inputs in the same order.
+    """Warm the arms up and run the schedule on them: `baseline`, `candidate` and `control`.
 
-    `instruments` are read around every block; the clock around every call, after the device has been synchronised.
+    `shape` are the fields of the measurement that say what is called: batch_size, num_inputs. Instruments and watcher are
+    read around every block; the clock around every call, which returns when the device is done.
     """
-    calls = {arm: _caller(session, inputs, schedule.output_tokens) for arm, session in arms.items()}
-    working = _Instruments(dict(instruments))
+    run = _Run(arms, schedule, tools, working(tools.instruments), progress)
     gc.collect()
     with no_garbage_collection():
-        warm = _warm_up(calls, schedule, progress, clock)
-        block_s = max([schedule.block_s, *(instrument.min_window_s for instrument in working.open.values())])
-        lengths = {arm: max(1, round(block_s / median)) for arm, (_, median) in warm.items()}
-        blocks = list(_run_blocks(calls, lengths, schedule.rounds, working, progress, clock))
-    untrusted = working.untrusted()
-    measurement = Measurement(
-        batch_size=len(next(iter(inputs[0].values()))),
-        num_inputs=len(inputs),
-        warm_up={arm: found for arm, (found, _) in warm.items()},
-        blocks=tuple(_without(block, untrusted) for block in blocks),
-        provenance={
-            raw: _provenance(instrument, raw)
-            for name, instrument in working.open.items()
-            for raw in working.names.get(name, ())
-        },
-        harness_overhead_ns=harness_overhead_ns(clock),
-        calls_per_block=lengths,
-    )
-    return Comparison(measurement, working.failed)
+        run.read_idle("before")
+        warm = run.warm_up()
+        forget_windows(run.working.open)  # what compilers started in the warm-up is of no window
+        run.fill_blocks(warm)
+        run.measure()
+        run.read_idle("after")
+    return Comparison(run.as_measurement(shape, {arm: found for arm, (found, _) in warm.items()}), run.working.failed)
 
 
-def _warm_up(
-    calls: Mapping[Arm, Callable[[int], None]], schedule: Schedule, progress: Progress, clock: Clock
-) -> dict[Arm, tuple[WarmUp, float]]:
-    found: dict[Arm, tuple[WarmUp, float]] = {}
-    with progress.bar("warm up", len(calls)) as bar:
-        for arm, call in calls.items():
-            found[arm] = warm_up(call, clock, schedule.warm_up)
-            bar.advance()
-    return found
+class OneBlock(NamedTuple):
+    """A block measured on its own, in a process that has no other arm."""
+
+    block: Block
+    warm_up: WarmUp
+    provenance: dict[str, Provenance]
+    failed: dict[str, str]
+    evidence: Evidence | None
+    harness_overhead_ns: float
 
 
-def _run_blocks(
-    calls: Mapping[Arm, Callable[[int], None]],
-    lengths: Mapping[Arm, int],
-    rounds: int,
-    instruments: _Instruments,
-    progress: Progress,
-    clock: Clock,
-) -> Iterator[Block]:
-    counters = {arm: itertools.count() for arm in calls}
-    with progress.bar("measure", rounds) as bar:
-        for number in range(rounds):
-            for position, arm in enumerate(_ORDERS[number % 2]):
-                call, counter = calls[arm], counters[arm]
-                instruments.start()
-                latencies = time_calls(call, counter, lengths[arm], clock)
-                raw = instruments.stop()
-                yield Block(round=number, position=position, arm=arm, latencies_ns=latencies, raw=raw)
-            bar.advance()
+def one_block(callers: CallersOfArm, num_calls: int | None, schedule: Schedule, tools: Tools) -> OneBlock:
+    """Warm up, and measure one block of so many calls, or of as many as fill it."""
+    run = _Run({"baseline": callers}, schedule, tools, working(tools.instruments), SilentProgress())
+    gc.collect()
+    with no_garbage_collection():
+        warm = run.warm_up()
+        run.fill_blocks(warm)
+        if num_calls is not None:
+            run.lengths["baseline"] = num_calls
+        run.blocks.append(run.block(0, 0, "baseline", itertools.count()))
+        run.collect(0)
+    overhead = harness_overhead_ns(tools.clock)
+    block = _without(run.blocks[0], run.working.untrusted())
+    evidence = None if tools.watcher is None else tools.watcher.evidence()
+    found = run.working
+    return OneBlock(block, warm["baseline"][0], found.provenance(), found.failed, evidence, overhead)
+
+
+@dataclass
+class _Run:
+    arms: Mapping[Arm, CallersOfArm]
+    schedule: Schedule
+    tools: Tools
+    working: Working
+    progress: Progress
+    rule: DisturbanceRule = field(default_factory=DisturbanceRule)
+    lengths: dict[Arm, int] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    idle: list[Idle] = field(default_factory=list)
+    phases: PhaseLog = field(default_factory=PhaseLog)
+
+    def read_idle(self, when: Any) -> None:
+        if self.schedule.idle_s and self.working.open:
+            self.idle.append(read_idle(self.working.open, self.schedule.idle_s, when, self.tools.sleep))
+
+    def warm_up(self) -> dict[Arm, tuple[WarmUp, float]]:
+        """The control is warm when the baseline is: they are one session."""
+        found: dict[Arm, tuple[WarmUp, float]] = {}
+        cold = [(arm, callers) for arm, callers in self.arms.items() if arm != "control"]
+        with self.progress.bar("warm up", len(cold)) as bar:
+            for arm, callers in cold:
+                found[arm] = warm_up(callers.warm_up, self.tools.clock, self.schedule.warm_up)
+                bar.advance()
+        return found
+
+    def fill_blocks(self, warm: Mapping[Arm, tuple[WarmUp, float]]) -> None:
+        """As many calls per block as fill it; the control has as many as the baseline."""
+        block_s = max(self.schedule.block_s, self.working.min_window_s)
+        self.lengths = {arm: max(1, round(block_s / median_s)) for arm, (_, median_s) in warm.items()}
+        self.lengths["control"] = self.lengths["baseline"]
+
+    def measure(self) -> None:
+        counters = {arm: itertools.count() for arm in self.arms}
+        with self.progress.bar("measure", self.schedule.rounds) as bar:
+            for number in range(self.schedule.rounds + self.schedule.max_extra_rounds):
+                if number >= self.schedule.rounds and self._num_clean_rounds(number) >= self.schedule.rounds:
+                    break
+                self._round(number, counters)
+                bar.advance(1 if number < self.schedule.rounds else 0)
+
+    def _round(self, number: int, counters: Mapping[Arm, Iterator[int]]) -> None:
+        first = len(self.blocks)
+        for position, arm in positions(number):
+            self.blocks.append(self.block(number, position, arm, counters[arm]))
+        self.collect(first)
+
+    def collect(self, first: int) -> None:
+        """Give the blocks from `first` on what the instruments read in them."""
+        for at, windows in enumerate(self.working.collect(), start=first):
+            self.blocks[at] = self.blocks[at].model_copy(update=windows._asdict())
+
+    def block(self, number: int, position: int, arm: Arm, counter: Iterator[int]) -> Block:
+        call, clock, watcher = self.arms[arm].timed, self.tools.clock, self.tools.watcher
+        if watcher is not None:
+            watcher.before()
+        self.working.start()
+        try:
+            begun = clock()
+            latencies = time_calls(call, counter, self.lengths[arm], clock)
+            seconds = max(1, clock() - begun) / 1e9
+        finally:
+            self.working.stop()
+        if watcher is not None:
+            watcher.after()
+        block = Block(
+            round=number, position=position, arm=arm, latencies_ns=latencies, seconds=seconds, **call.take()._asdict()
+        )
+        self._log_phases(block, begun)
+        return block
+
+    def _log_phases(self, block: Block, begun_ns: int) -> None:
+        """When the meter moved, before it forgets: what prefill and decode of a generation are told apart by."""
+        if block.first_token_ns:
+            ended_ns = begun_ns + round(1e9 * (block.seconds or 0.0))
+            series = self.working.series(begun_ns, ended_ns)
+            if series is not None:
+                self.phases.add(block, begun_ns, series)
+
+    def _num_clean_rounds(self, num_rounds: int) -> int:
+        if self.tools.watcher is None:
+            return num_rounds
+        rounds, arms = [block.round for block in self.blocks], [block.arm for block in self.blocks]
+        return num_rounds - len(disturbed_rounds(self.tools.watcher.evidence(), self.rule, rounds, arms))
+
+    def as_measurement(self, shape: Mapping[str, Any], warm: Mapping[Arm, WarmUp]) -> Measurement:
+        untrusted, watcher = self.working.untrusted(), self.tools.watcher
+        return Measurement(
+            protocol=2,
+            tier=self.schedule.tier,
+            warm_up=warm,
+            blocks=tuple(_without(block, untrusted) for block in self.blocks),
+            provenance=self.working.provenance(),
+            harness_overhead_ns=harness_overhead_ns(self.tools.clock),
+            calls_per_block=self.lengths,
+            num_planned_rounds=self.schedule.rounds,
+            evidence=None if watcher is None else watcher.evidence(),
+            rule=None if watcher is None else self.rule,
+            idle=tuple(self.idle),
+            phases=self.phases.energies(),
+            **shape,
+        )
 
 
 def time_calls(call: Callable[[int], None], counter: Iterator[int], count: int, clock: Clock) -> tuple[int, ...]:
@@ -165,26 +237,9 @@ def harness_overhead_ns(clock: Clock, count: int = 1000) -> float:
     return statistics.median(time_calls(lambda index: None, itertools.count(), count, clock))
 
 
-def _caller(session: Session, inputs: list[Batch], output_tokens: int | None) -> Callable[[int], None]:
-    num_inputs = len(inputs)
-    if output_tokens is None:
-
-        def call(index: int) -> None:
-            session(inputs[index % num_inputs])
-            session.synchronize()
-    else:
-
-        def call(index: int) -> None:
-            session.generate(inputs[index % num_inputs], output_tokens)
-            session.synchronize()
-
-    return call
-
-
 def _without(block: Block, names: set[str]) -> Block:
-    return block.model_copy(update={"raw": {name: value for name, value in block.raw.items() if name not in names}})
-
-
-def _provenance(instrument: Any, raw: str) -> Any:
-    """An instrument with several raw values may give each a provenance of its own."""
-    return getattr(instrument, "provenances", {}).get(raw, instrument.provenance)
+    if not names:
+        return block
+    fields = {"raw": block.raw, "uncertainties": block.uncertainties}
+    kept = {key: {name: each for name, each in value.items() if name not in names} for key, value in fields.items()}
+    return block.model_copy(update=kept)

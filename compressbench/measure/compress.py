@@ -12,8 +12,9 @@ from compressbench.core.protocols import Instrument
 from compressbench.core.reading import Reading
 from compressbench.core.registry import Resolved
 from compressbench.measure import peak_memory
-from compressbench.measure.instruments import energy_reading
+from compressbench.measure.instruments import ENERGY, energy_reading, forget_windows
 from compressbench.measure.peak_memory import PeakMemory
+from compressbench.measure.working import working
 from compressbench.records.record import AppliedStep
 
 
@@ -30,14 +31,13 @@ def apply_steps(
     """Run the steps in order. Raises UnsupportedError if one can't handle the model or device it is given."""
     if not steps:
         return Compressed(handle, (), [], {})
-    window = _Window(instruments, PeakMemory(handle.device))
+    window = _Window(instruments, handle.device)
     window.start()
     try:
         handle, applied = _apply(handle, steps, progress)
     finally:
-        raw = window.stop()  # the next candidate starts the same instruments again
-    energy = energy_reading("compress_energy_j", instruments, raw)
-    readings = [_seconds(sum(step.seconds for step in applied)), *([energy] if energy else []), *window.memory]
+        window.stop()  # the next candidate starts the same instruments again
+    readings = [_seconds(sum(step.seconds for step in applied)), *window.readings]
     return Compressed(handle, tuple(applied), readings, window.absent)
 
 
@@ -48,6 +48,7 @@ def _apply(handle: Any, steps: Sequence[Resolved], progress: Progress) -> tuple[
             _check(step, handle)
             begun = time.perf_counter()
             handle = step.value.apply(handle)
+            _synchronize(handle.device)
             seconds = time.perf_counter() - begun
             applied.append(AppliedStep(use=step.name, options=step.options, seconds=seconds, notes=handle.notes))
             bar.advance()
@@ -73,31 +74,39 @@ def _seconds(value: float) -> Reading:
 
 
 class _Window:
-    """One window over all steps, on the instruments that can read it."""
+    """One window over all steps, on the instruments that can read it. Their windows may be as long as they like."""
 
-    def __init__(self, instruments: Mapping[str, Instrument], peak: PeakMemory) -> None:
-        self._instruments, self._started, self.absent = instruments, dict[str, Instrument](), dict[str, str]()
-        self._peak, self.memory = peak, list[Reading]()
+    def __init__(self, instruments: Mapping[str, Instrument], device: str) -> None:
+        self.readings, self.absent = list[Reading](), dict[str, str]()
+        self._instruments, self._working = instruments, working(instruments)
+        self._peak, self._begun = PeakMemory(device), 0.0
 
     def start(self) -> None:
         try:
             self._peak.start()
         except MeterError as error:
             self.absent[peak_memory.NAME] = str(error)
-        for name, instrument in self._instruments.items():
-            try:
-                instrument.start()
-                self._started[name] = instrument
-            except MeterError as error:
-                self.absent[f"compress_{name}"] = str(error)
+        forget_windows(self._instruments)
+        self._working.start()
+        self._begun = time.perf_counter()
 
-    def stop(self) -> dict[str, float]:
-        raw: dict[str, float] = {}
+    def stop(self) -> None:
+        seconds = time.perf_counter() - self._begun
+        self._working.stop()
         if peak_memory.NAME not in self.absent:
-            self.memory.append(self._peak.stop())
-        for name, instrument in self._started.items():
-            try:
-                raw.update(instrument.stop())
-            except MeterError as error:
-                self.absent[f"compress_{name}"] = str(error)
-        return raw
+            self.readings.append(self._peak.stop())
+        [window] = self._working.collect()
+        energy = energy_reading(f"compress_{ENERGY}", self._working.provenance().get(ENERGY), window, seconds)
+        if energy is not None:
+            self.readings.insert(0, energy)
+        reasons = {**window.void, **self._working.failed}
+        self.absent.update({f"compress_{name}": reason for name, reason in reasons.items()})
+
+
+def _synchronize(device: str) -> None:
+    """Wait for what a step has asked of a GPU: its time and energy belong to it."""
+    if device.startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize(device)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from compressbench.core.errors import CompressbenchError
+from compressbench.core.errors import CompressbenchError, MeterError, MissingMeasurementError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, Instrument, Session
-from compressbench.core.reading import Reading
+from compressbench.core.protocols import Batch, Instrument, Provenance, Session
+from compressbench.core.reading import Kind, Reading
 from compressbench.core.registry import Resolved
+from compressbench.core.units import unit_of
+from compressbench.measure.working import WindowsOfBlock
+from compressbench.records.crosscheck import CROSSCHECK
+
+ENERGY = "energy_j"
+_Z95 = 1.959963984540054
+_FROM_BEST: tuple[Kind, ...] = ("measured", "estimated", "modelled")
 
 
 class Opened(NamedTuple):
@@ -19,29 +27,74 @@ class Opened(NamedTuple):
     instruments: dict[str, Instrument]
     absent: dict[str, str]
 
+    @property
+    def min_window_s(self) -> float:
+        """What the slowest of them asks of a window."""
+        return max((each.min_window_s for each in self.instruments.values()), default=0.0)
+
 
 @contextmanager
 def opened(meters: Iterable[Resolved], device: str, progress: Progress) -> Iterator[Opened]:
-    """Open every block meter for the length of a run. A meter that can't be opened is absent with its reason."""
-    instruments: dict[str, Instrument] = {}
-    absent: dict[str, str] = {}
+    """Open every block meter for the length of a run. A meter that can't be opened is absent with its reason.
+
+    All are closed at the end, whatever happens; one that can't be closed says so and does no harm.
+    """
+    found = Opened({}, {})
     wanted = [meter for meter in meters if meter.value.scope == "block"]
-    with progress.bar("open meters", len(wanted)) as bar:
-        for meter in wanted:
-            try:
-                instruments[meter.name] = meter.value.open(device)
-            except CompressbenchError as error:
-                absent[meter.name] = str(error)
-            bar.advance()
-    try:
-        yield Opened(instruments, absent)
-    finally:
-        for instrument in instruments.values():
-            instrument.close()
+    with ExitStack() as stack:
+        with progress.bar("open meters", len(wanted)) as bar:
+            for meter in wanted:
+                try:
+                    instrument = meter.value.open(device)
+                except CompressbenchError as error:
+                    found.absent[meter.name] = str(error)
+                else:
+                    stack.callback(_close, meter.name, instrument, progress)
+                    _add(found, meter.name, instrument)
+                bar.advance()
+        yield found
+
+
+def require_energy(meters: Iterable[Resolved], opened: Opened, kind: Kind = "measured") -> None:
+    """Raise MissingMeasurementError (exit code 4) unless an open meter gives joules of that kind or a better one.
+
+    Call it before anything is measured. The error has the reason of every meter, and of better ones that weren't there.
+    """
+    good_enough = _FROM_BEST[: _FROM_BEST.index(kind) + 1]
+    reasons: list[str] = []
+    for name, instrument in opened.instruments.items():
+        joules = [how for value, how in instrument.provenances.items() if _is_energy(value)]
+        if any(how.kind in good_enough for how in joules):
+            return
+        if joules:
+            best = min(joules, key=lambda how: _FROM_BEST.index(how.kind))
+            notes = f" ({'; '.join(best.notes)})" if best.notes else ""
+            reasons.append(f"{name}: {best.kind}, {best.source}{notes}")
+    asked = [meter.name for meter in meters if meter.value.scope == "block"]
+    reasons += [f"{name}: {opened.absent[name]}" for name in asked if name in opened.absent]
+    raise MissingMeasurementError(
+        f"energy has to be {kind}, and no meter of this run gives that",
+        got="; ".join(reasons) or "no energy meter among the recipe's meters",
+        do="`compressbench doctor` says what this machine can read.",
+    )
+
+
+def forget_windows(instruments: Mapping[str, Instrument]) -> dict[str, str]:
+    """Throw away what an interrupted measurement left marked. Returns the reasons of those that can't be read.
+
+    Those reasons come again when the instrument is used.
+    """
+    failed: dict[str, str] = {}
+    for name, instrument in instruments.items():
+        try:
+            instrument.collect()
+        except MeterError as error:
+            failed[name] = str(error)
+    return failed
 
 
 def read_probes(
-    meters: Iterable[Resolved], handle: Any, session: Session, batch: Batch
+    meters: Iterable[Resolved], handle: Any, session: Session, batch: Batch, output_tokens: int | None = None
 ) -> tuple[list[Reading], dict[str, str]]:
     """Readings of all meters that belong to a model, and reasons for those that failed."""
     readings: list[Reading] = []
@@ -49,27 +102,55 @@ def read_probes(
     for meter in meters:
         if meter.value.scope == "model":
             try:
-                readings.extend(meter.value.read(handle, session, batch))
+                readings.extend(meter.value.read(handle, session, batch, output_tokens))
             except CompressbenchError as error:
                 absent[meter.name] = str(error)
     return readings, absent
 
 
-def energy_reading(name: str, instruments: Mapping[str, Instrument], raw: Mapping[str, float]) -> Reading | None:
-    """The joules of a window as a reading, with the provenance and uncertainty of the instrument that read them."""
-    instrument = instruments.get("energy")
-    value = raw.get("energy_j")
-    if instrument is None or value is None:
+def energy_reading(name: str, how: Provenance | None, window: WindowsOfBlock, seconds: float) -> Reading | None:
+    """The joules of one window of so many seconds as a reading; None if it has none, or nobody says how it was read.
+
+    The interval (95 %) joins the uncertainty of the window and that of the instrument's gain; an instrument that doesn't
+    know its gain has a reason instead.
+    """
+    value = window.raw.get(ENERGY)
+    if value is None or how is None:
         return None
-    provenance = instrument.provenance
-    relative = provenance.relative_uncertainty
+    relative, half = how.relative_uncertainty, 0.0
+    if relative is not None:
+        half = _Z95 * math.hypot(window.uncertainties.get(ENERGY, 0.0), relative * value)
     return Reading(
         name=name,
         value=value,
-        kind=provenance.kind,
-        source=provenance.source,
-        boundary=provenance.boundary,
-        low=None if relative is None else value * (1 - relative),
-        high=None if relative is None else value * (1 + relative),
-        uncertainty_reason=provenance.uncertainty_reason,
+        kind=how.kind,
+        source=how.source,
+        boundary=how.boundary,
+        low=None if relative is None else max(0.0, value - half),
+        high=None if relative is None else value + half,
+        uncertainty_reason=how.uncertainty_reason or ("" if relative is not None else "not stated"),
+        window_s=seconds,
+        tick_s=how.tick_s,
     )
+
+
+def _add(found: Opened, name: str, instrument: Instrument) -> None:
+    """Two meters that give a value of the same name would overwrite each other: the first in the recipe has it."""
+    for other, before in found.instruments.items():
+        if both := sorted(before.provenances.keys() & instrument.provenances.keys()):
+            found.absent[name] = (
+                f"the meter '{other}' reads {', '.join(both)} already, and one of them has to be chosen"
+            )
+            return
+    found.instruments[name] = instrument
+
+
+def _is_energy(value: str) -> bool:
+    return unit_of(value) == "J" and not value.startswith(CROSSCHECK)
+
+
+def _close(name: str, instrument: Instrument, progress: Progress) -> None:
+    try:
+        instrument.close()
+    except MeterError as error:
+        progress.say(f"the meter '{name}' could not be closed: {error}")

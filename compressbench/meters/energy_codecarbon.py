@@ -1,4 +1,4 @@
-"""codecarbon, opened so that nothing outside this package can change what it reports.
+"""codecarbon, opened so that nothing outside this package can change what it reports; and the meter `energy-codecarbon`.
 
 A `.codecarbon.config` in the working or home directory, or a CODECARBON_ variable, could otherwise set the watts,
 multiply the joules or send them somewhere. The private names that this takes are pinned by a test.
@@ -11,9 +11,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from compressbench.core.errors import MeterError
+from compressbench.core.protocols import Instrument
+from compressbench.core.spec import Spec
 
 INSTALL = 'Install it with: pip install "codecarbon>=3.3.2,<4".'
 
@@ -43,6 +45,21 @@ SETTINGS: dict[str, Any] = {
 
 # codecarbon detects the hardware, and warns about it, once per process; later instruments repeat what was said then
 _said_at_detection: list[str] = []
+_ABOUT_OUR_SETTINGS = "Multiple instances of codecarbon are allowed"
+
+
+class EnergyCodecarbon(Spec):
+    """Energy of the CPU as codecarbon has it: measured where it reads a counter, else estimated from CPU time."""
+
+    scope: ClassVar[str] = "block"
+
+    def open(self, device: str) -> Instrument:
+        """Raises MeterError if codecarbon has no number for the CPU, and for every other device."""
+        if device.partition(":")[0] != "cpu":
+            raise MeterError("codecarbon is asked about the CPU only", got=device, do="Use the meter `energy`.")
+        from compressbench.meters.energy_estimate import EstimatedEnergy
+
+        return EstimatedEnergy()
 
 
 def make_tracker(notes: list[str]) -> Any:
@@ -87,7 +104,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = " ".join(record.getMessage().split())
-        if text not in self._texts:
+        if text not in self._texts and not text.startswith(_ABOUT_OUR_SETTINGS):
             self._texts.append(text)
 
 

@@ -17,7 +17,9 @@ class Size(Spec):
 
     scope: ClassVar[str] = "model"
 
-    def read(self, handle: ModelHandle, session: Session, batch: Batch) -> list[Reading]:
+    def read(
+        self, handle: ModelHandle, session: Session, batch: Batch, output_tokens: int | None = None
+    ) -> list[Reading]:
         from compressbench.models.size import count_weights, disk_bytes
 
         count = count_weights(handle.model)

@@ -6,11 +6,12 @@ library takes behind PyTorch's back isn't seen on CPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+
+from compressbench.models.cpu_trace import CpuTrace
 
 
 class Allocations(NamedTuple):
@@ -26,17 +27,14 @@ def trace_allocations(work: Callable[[], Any], device: str) -> Allocations:
 
 
 def _trace_cpu(work: Callable[[], Any]) -> Allocations:
-    # the profiler's native part announces itself on the terminal otherwise
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    trace, result = CpuTrace(), None
+    trace.start()
+    try:
         result = work()
-    events = profile.profiler.kineto_results.events()
-    held = peak = 0
-    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
+    finally:
+        trace.stop()
     del result
-    return Allocations(held, peak)
+    return Allocations(trace.held_bytes, trace.peak_bytes)
 
 
 def _trace_cuda(work: Callable[[], Any], device: str) -> Allocations:

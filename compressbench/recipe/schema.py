@@ -16,8 +16,9 @@ from compressbench.recipe.problems import shown
 from compressbench.recipe.use import Name, Use, Used, wrong
 
 RESERVED_NAMES = ("baseline", "control")
-_DEFAULT_BATCH_SIZE = {"single-stream": 1, "offline": 32}
+_DEFAULT_BATCH_SIZE = {"single-stream": 1, "offline": 32, "server": 1}
 
+BatchSize = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 OneLine = Annotated[str, Field(strict=True, max_length=512, pattern=r"^\S(?:.*\S)?$")]
 
 
@@ -41,9 +42,14 @@ def _default_batch_size(data: dict[str, Any]) -> int:
 class Workload(Spec):
     """What the model is asked to do while it is measured."""
 
-    scenario: Literal["single-stream", "offline"] = Field(
+    scenario: Literal["single-stream", "offline", "server"] = Field(
         "single-stream",
-        description="One request after the other (latency), or batches as fast as they go (throughput).",
+        description="One request after the other (latency), batches as fast as they go (throughput), or requests that "
+        "arrive at random (highest rate within a limit of latency).",
+    )
+    tier: Literal["smoke", "standard", "audit"] = Field(
+        "standard",
+        description="How long to measure: a few seconds per arm (medians only), 30 s, or 600 s.",
     )
     batch_size: int = Field(
         default_factory=_default_batch_size,
@@ -59,16 +65,43 @@ class Workload(Spec):
     num_threads: int | None = Field(
         None, strict=True, ge=1, le=1024, description="CPU threads of the runtime; null leaves it as it is."
     )
-    rounds: int = Field(10, strict=True, ge=1, le=10_000, description="A B B A rounds per candidate.")
-    block_s: float = Field(0.1, strict=True, gt=0, le=600, description="Seconds per block of calls.")
+    rounds: int | None = Field(
+        None, strict=True, ge=1, le=10_000, description="Rounds of six blocks per candidate; null: the tier's."
+    )
+    block_s: float | None = Field(
+        None, strict=True, gt=0, le=600, description="Seconds per block of calls; null: the tier's."
+    )
+    isolation: Literal["auto", "same-process", "processes"] = Field(
+        "auto",
+        description="Both models in one process, or each block in a process of its own; auto: when memory runs out.",
+    )
+    batch_sizes: tuple[BatchSize, ...] | None = Field(
+        None, min_length=1, max_length=32, description="Of offline: batch sizes to try; each arm runs at its best one."
+    )
+    latency_limit_s: float | None = Field(
+        None, strict=True, gt=0, le=3600, description="Of server: the latency that must be kept; needed there."
+    )
+    latency_quantile: float = Field(
+        0.99, strict=True, gt=0, lt=1, description="Of server: the share of requests that must keep it."
+    )
 
     @field_validator("batch_size")
     @classmethod
     def _fits_the_scenario(cls, batch_size: int, info: ValidationInfo) -> int:
-        if info.data.get("scenario") == "single-stream" and batch_size != 1:
+        scenario = info.data.get("scenario")
+        if scenario in ("single-stream", "server") and batch_size != 1:
             do = "Use scenario: offline to measure batches."
-            raise wrong("must be 1 when the scenario is single-stream", got=str(batch_size), do=do)
+            raise wrong(f"must be 1 when the scenario is {scenario}", got=str(batch_size), do=do)
         return batch_size
+
+    @model_validator(mode="after")
+    def _only_what_the_scenario_has(self) -> Workload:
+        if self.batch_sizes is not None and self.scenario != "offline":
+            raise wrong("can be tried only when the scenario is offline", at="batch_sizes", got=self.scenario)
+        if (self.latency_limit_s is not None) != (self.scenario == "server"):
+            what = "is required" if self.scenario == "server" else "belongs to the scenario server only"
+            raise wrong(what, at="latency_limit_s", got=f"scenario {self.scenario}")
+        return self
 
 
 class Baseline(Spec):

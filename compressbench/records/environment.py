@@ -182,11 +182,11 @@ def _num_usable_cores() -> int | None:
 
 def read_cpu_quota(root: Path = _ROOT) -> float | None:
     """The container's CPU quota in cores: the smallest of its cgroup and of those above; None without one."""
-    quotas = [quota for folder in _cgroup_folders(root) if (quota := _quota_of(folder)) is not None]
+    quotas = [quota for folder in cgroup_folders(root) if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
 
 
-def _cgroup_folders(root: Path) -> list[Path]:
+def cgroup_folders(root: Path) -> list[Path]:
     base, folders = root / "sys/fs/cgroup", list[Path]()
     for line in (_text(root / "proc/self/cgroup") or "0::/").splitlines():
         number, _, rest = line.partition(":")

@@ -3,26 +3,28 @@
 History of SCHEMA_VERSION (a record is read by its own version; nothing is ever rewritten):
 1  the first: scores with their per-sample files, raw interleaved blocks, readings, reasons for what is absent.
 2  adds `audit` and `artefact`; everything that version 1 has means the same, so that its records stay comparable.
+3  adds the measurement protocol 2 (see measurement.py), `limits` and `work`; readings in joules say their window and tick.
+   Sizes, scores and audits stay comparable; latencies and energies compare within their own run, as ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from compressbench.core.protocols import Provenance
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
 from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment
+from compressbench.records.limits import Limits, Work
+from compressbench.records.measurement import Measurement
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
 
-Arm = Literal["baseline", "candidate"]
-Nanoseconds = Annotated[int, Field(gt=0)]
+Role = Literal["baseline", "candidate"]
 
 
 class ModelSource(Spec):
@@ -79,37 +81,6 @@ class Score(Spec):
     paired: Paired | None = None
 
 
-class Block(Spec):
-    """Calls of one arm, one after the other. `raw` are additive values that block meters read over the whole block."""
-
-    round: int = Field(ge=0)
-    position: int = Field(ge=0, le=3)
-    arm: Arm
-    latencies_ns: tuple[Nanoseconds, ...] = Field(min_length=1)
-    raw: Mapping[str, float] = {}
-
-
-class WarmUp(Spec):
-    """What was run and thrown away before the blocks; `not-reached` rows can't be ranked."""
-
-    num_calls: int
-    seconds: float
-    first_call_s: float
-    steady_state: Literal["yes", "not-reached"]
-
-
-class Measurement(Spec):
-    """Interleaved A B B A blocks of baseline and candidate on the same inputs, raw, in the order they ran."""
-
-    batch_size: int
-    num_inputs: int
-    warm_up: Mapping[Arm, WarmUp]
-    blocks: tuple[Block, ...]
-    provenance: Mapping[str, Provenance]
-    harness_overhead_ns: float
-    calls_per_block: Mapping[Arm, int]
-
-
 class Artefact(Spec):
     """A candidate as it was saved. `folder` is relative to the record; `sha256` is over all its files in order of name.
 
@@ -141,12 +112,12 @@ class Record(Spec):
     the smallest difference that this machine lets anybody see.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     run_id: str
     created_utc: str
     recipe: RecipeRef
     candidate: str
-    role: Arm
+    role: Role
     key: str
     status: Literal["ok", "failed", "unsupported"]
     failure: Failure | None = None
@@ -161,6 +132,8 @@ class Record(Spec):
     absent: Mapping[str, str] = {}
     audit: Audit | None = None
     artefact: Artefact | None = None
+    limits: Limits | None = None
+    work: Work | None = None
     environment: Environment
 
     @model_validator(mode="after")
@@ -177,6 +150,14 @@ class Record(Spec):
         ]
         if lacking:
             raise ValueError(f"the recipe or the workload lacks {', '.join(sorted(lacking))}")
+        return self
+
+    @model_validator(mode="after")
+    def _joules_say_how_they_were_read(self) -> Record:
+        if self.schema_version >= 3:
+            for reading in self.readings:
+                if reading.unit.startswith(("J", "W")) and not (reading.boundary and reading.window_s):
+                    raise ValueError(f"{reading.name}: energy needs its boundary and window_s")
         return self
 
     @property

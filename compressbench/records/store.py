@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -62,15 +62,19 @@ class RecordStore:
 
     def write_samples(self, stem: str, task: str, rows: Sequence[SampleRow]) -> tuple[str, str]:
         """Write per-sample rows (id, prediction, target, score, weight); the file's name and its SHA-256."""
+        names = tuple(SampleRow.model_fields)
+        return self.write_columns(stem, task, {name: [getattr(row, name) for row in rows] for name in names})
+
+    def write_columns(self, stem: str, what: str, columns: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
+        """Write a table of columns as Parquet; the file's name and its SHA-256."""
         import io
 
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = tuple(SampleRow.model_fields)
         buffer = io.BytesIO()
-        pq.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in names}), buffer)
-        path = self.folder / f"{stem}.{task}.parquet"
+        pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), buffer)
+        path = self.folder / f"{stem}.{what}.parquet"
         write_atomically(path, buffer.getvalue())
         return path.name, hashlib.sha256(buffer.getvalue()).hexdigest()
 
@@ -98,7 +102,7 @@ def load(data: bytes, where: str) -> Record:
     if version not in READABLE_VERSIONS:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         do = "Upgrade compressbench." if newer else "Write it again with this version."
-        known = " and ".join(map(str, READABLE_VERSIONS))
+        known = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}"
         raise RecordError(f"this version reads schema {known}", where=where, got=f"schema {version!r}", do=do)
     blanked = data[:_CHECKSUM_AT] + _BLANK.encode() + data[_CHECKSUM_AT + 64 :]
     if hashlib.sha256(blanked).hexdigest().encode() != data[_CHECKSUM_AT : _CHECKSUM_AT + 64]:

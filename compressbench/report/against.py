@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from compressbench.core.server_rates import of_finished_rounds, rate_ratio
 from compressbench.core.spec import Spec
 from compressbench.core.statistics import (
     Interval,
-    log_ratio_interval,
     mcnemar_p,
     mean_interval_from,
-    median,
     paired_proportion_interval,
 )
-from compressbench.records.record import Block, Measurement, Paired, Record, Score
+from compressbench.records.measurement import Measurement, Server
+from compressbench.records.record import Paired, Record, Score
+from compressbench.report.paired import (
+    ValueOf,
+    clean_ratio,
+    control_noise,
+    largest_effect,
+    paired_ratio,
+    quantities,
+)
 
 PRACTICAL_THRESHOLD = 0.01
 _COUNTED = ("peak_memory_bytes", "weights_memory_bytes", "disk_bytes", "num_parameters", "effective_bits")
@@ -25,7 +33,8 @@ class Verdict(Spec):
     """`ratio` is candidate / baseline with its 95 % interval. For a task metric `difference` is in the metric's unit.
 
     verdict: faster | slower | lower | higher | same | undecided for costs, and degraded | improved | inconclusive for
-    task metrics. `reason` says why nothing more can be said.
+    task metrics. `reason` says why nothing more can be said. The `clean_` ratio is over undisturbed rounds only, where some
+    were disturbed; the verdict is on all.
     """
 
     verdict: str
@@ -37,6 +46,9 @@ class Verdict(Spec):
     difference_high: float | None = None
     p_value: float | None = None
     noise: float | None = None
+    clean_ratio: float | None = None
+    clean_low: float | None = None
+    clean_high: float | None = None
     reason: str = ""
 
 
@@ -48,7 +60,12 @@ class Reference(NamedTuple):
 
 
 def reference(baseline: Record) -> Reference:
-    return Reference(baseline, {name: _noise(baseline.measurement, each) for name, (each, _) in _QUANTITIES.items()})
+    measured = baseline.measurement
+    if measured is None:
+        return Reference(baseline, {})
+    return Reference(
+        baseline, {name: _copy_noise(measured, each.value_of) for name, each in quantities(measured).items()}
+    )
 
 
 def against_baseline(record: Record, baseline: Reference | None, metrics: Sequence[str]) -> dict[str, Verdict]:
@@ -65,7 +82,7 @@ def against_baseline(record: Record, baseline: Reference | None, metrics: Sequen
         if ours is not None and theirs is not None and theirs.value > 0:
             verdicts[name] = _counted(ours.value / theirs.value)
     if record.measurement is not None:
-        verdicts |= _timed(record.measurement, baseline.noise)
+        verdicts |= _timed(record.measurement, baseline)
     return verdicts
 
 
@@ -74,39 +91,45 @@ def _counted(ratio: float) -> Verdict:
     return Verdict(verdict=word, ratio=ratio, low=ratio, high=ratio)
 
 
-def _timed(measurement: Measurement, noise: Mapping[str, float | None]) -> dict[str, Verdict]:
+def _timed(measurement: Measurement, baseline: Reference) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
-    for name, (value_of, words) in _QUANTITIES.items():
+    is_steady = _is_steady(measurement)
+    for name, (value_of, words) in quantities(measurement).items():
         ratio = paired_ratio(measurement, value_of)
         if ratio is not None:
-            found[name] = ratio_verdict(ratio, noise[name], words, _is_steady(measurement))
-    if "latency_p50_s" in found:
-        found["throughput_per_s"] = _inverse(found["latency_p50_s"])
+            noise = _noise_of(measurement, value_of, baseline.noise.get(name))
+            clean = clean_ratio(measurement, value_of)
+            verdict = ratio_verdict(ratio, noise, words, is_steady)
+            found[name] = verdict if clean is None else verdict.model_copy(update=_as_clean(clean))
+    if measurement.server is not None:
+        found["max_rate_per_s"] = _rates(measurement.server, is_steady)
+    per_sample = found.pop("seconds_per_sample", None)
+    if per_sample is not None:
+        found["throughput_per_s"] = _inverse(per_sample)
     return found
 
 
-def paired_ratio(measurement: Measurement, value_of: Callable[[Block], float | None]) -> Interval | None:
-    """Candidate / baseline, geometric mean over rounds, each the mean of its two neighbouring pairs of blocks.
+def _rates(server: Server, is_steady: bool) -> Verdict:
+    """Highest rates of arrival. Rounds are their own control: both arms meet the same arrivals in each."""
+    ratio = rate_ratio(of_finished_rounds(server.trials, server.num_rounds), "candidate")
+    if isinstance(ratio, str):
+        return Verdict(verdict="undecided", reason=ratio)
+    return ratio_verdict(ratio, 0.0, ("lower", "higher"), is_steady)
 
-    The round is the unit because its order (A B B A) cancels a drift; None below two rounds or if a block lacks the value.
-    """
-    rounds: dict[int, dict[str, list[float]]] = {}
-    for block in measurement.blocks:
-        value = value_of(block)
-        if value is None or value <= 0:
-            return None
-        rounds.setdefault(block.round, {"baseline": [], "candidate": []})[block.arm].append(math.log(value))
-    if len(rounds) < 2:
-        return None
-    means = [{arm: math.exp(sum(logs) / len(logs)) for arm, logs in arms.items()} for arms in rounds.values()]
-    return log_ratio_interval([mean["baseline"] for mean in means], [mean["candidate"] for mean in means])
+
+def _noise_of(measurement: Measurement, value_of: ValueOf, copy_noise: float | None) -> float | None:
+    """Protocol 2: what the control shows in the same schedule, or more if a copy in another place of memory does."""
+    if measurement.protocol == 1:
+        return copy_noise
+    control = control_noise(measurement, value_of)
+    return None if control is None else max(control, copy_noise or 0.0)
 
 
 def ratio_verdict(ratio: Interval, noise: float | None, words: tuple[str, str], is_steady: bool) -> Verdict:
     """Different only if the interval excludes 1 and the effect exceeds both 1 % and the baseline's own noise.
 
-    `noise` is the largest |ratio - 1| that the baseline shows against a copy of itself, bound of its interval included;
-    None if that was not measured.
+    `noise` is the largest |ratio - 1| that the baseline shows against itself, bound of its interval included; None if
+    that was not measured.
     """
     effect, excludes_one = abs(ratio.value - 1), ratio.low > 1 or ratio.high < 1
     is_same = max(abs(ratio.low - 1), abs(ratio.high - 1)) <= PRACTICAL_THRESHOLD
@@ -114,7 +137,7 @@ def ratio_verdict(ratio: Interval, noise: float | None, words: tuple[str, str], 
     if not is_steady:
         reason = "a steady state was not reached"
     elif noise is None:
-        reason = "how much the baseline differs from a copy of itself was not measured"
+        reason = "how much the baseline differs from itself was not measured"
     elif excludes_one and effect > max(PRACTICAL_THRESHOLD, noise):
         word = words[0] if ratio.value < 1 else words[1]
     elif is_same:
@@ -122,10 +145,14 @@ def ratio_verdict(ratio: Interval, noise: float | None, words: tuple[str, str], 
     elif not excludes_one:
         reason = "the interval holds 1"
     elif effect > PRACTICAL_THRESHOLD:
-        reason = f"the baseline differs from a copy of itself by up to {100 * noise:.1f} %"
+        reason = f"the baseline differs from itself by up to {100 * noise:.1f} %"
     else:
         reason = f"a difference of less than {100 * PRACTICAL_THRESHOLD:.0f} % doesn't matter in practice"
     return Verdict(verdict=word, ratio=ratio.value, low=ratio.low, high=ratio.high, noise=noise, reason=reason)
+
+
+def _as_clean(ratio: Interval) -> dict[str, float]:
+    return {"clean_ratio": ratio.value, "clean_low": ratio.low, "clean_high": ratio.high}
 
 
 def _inverse(latency: Verdict) -> Verdict:
@@ -134,7 +161,10 @@ def _inverse(latency: Verdict) -> Verdict:
         return latency
     words = {"faster": "higher", "slower": "lower"}
     word = words.get(latency.verdict, latency.verdict)
-    return latency.model_copy(update={"verdict": word, "ratio": 1 / ratio, "low": 1 / high, "high": 1 / low})
+    clean = {}
+    if latency.clean_ratio and latency.clean_low and latency.clean_high:
+        clean = _as_clean(Interval(1 / latency.clean_ratio, 1 / latency.clean_high, 1 / latency.clean_low))
+    return latency.model_copy(update={"verdict": word, "ratio": 1 / ratio, "low": 1 / high, "high": 1 / low, **clean})
 
 
 def score_verdict(score: Score) -> Verdict:
@@ -186,25 +216,13 @@ def _of_means(score: Score, paired: Paired) -> _Change:
     return _Change(before, Interval(*(before * math.expm1(each) for each in mean)), differs)
 
 
-def _noise(control: Measurement | None, value_of: Callable[[Block], float | None]) -> float | None:
-    ratio = None if control is None else paired_ratio(control, value_of)
-    return None if ratio is None else max(abs(ratio.low - 1), abs(ratio.high - 1))
+def _copy_noise(measurement: Measurement | None, value_of: ValueOf) -> float | None:
+    """How much the baseline differs from a copy of itself; in protocol 1, which has no other control, at most."""
+    ratio = None if measurement is None else paired_ratio(measurement, value_of)
+    if ratio is None or measurement is None:
+        return None
+    return largest_effect(ratio) if measurement.protocol == 1 else abs(ratio.value - 1)
 
 
 def _is_steady(measurement: Measurement) -> bool:
     return all(warm_up.steady_state == "yes" for warm_up in measurement.warm_up.values())
-
-
-def _median_latency(block: Block) -> float:
-    return median(block.latencies_ns) / 1e9
-
-
-def _energy_per_call(block: Block) -> float | None:
-    energy = block.raw.get("energy_j")
-    return None if energy is None else energy / len(block.latencies_ns)
-
-
-_QUANTITIES: dict[str, tuple[Callable[[Block], float | None], tuple[str, str]]] = {
-    "latency_p50_s": (_median_latency, ("faster", "slower")),
-    "energy_j_per_inference": (_energy_per_call, ("lower", "higher")),
-}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from compressbench.records.record import Record
 
 
@@ -20,7 +23,13 @@ def conditions(record: Record) -> str:
         record.recipe.name,
         record.recipe.text["model"]["id"],
         f"{device or 'unknown processor'}, {environment.num_threads or '?'} threads",
-        f"{workload['scenario']}, batch {workload['batch_size']}, {workload['sequence_length']} tokens"
-        + (f" and {generated} generated" if generated else ""),
+        f"{workload['scenario']}, {_batch(workload)}, {workload['sequence_length']} tokens"
+        + (f" and {generated} generated" if generated else "")
+        + (f", tier {workload['tier']}" if "tier" in workload else ""),
     ]
     return " · ".join(parts)
+
+
+def _batch(workload: Mapping[str, Any]) -> str:
+    tried = workload.get("batch_sizes")
+    return f"best batch of {', '.join(map(str, tried))}" if tried else f"batch {workload['batch_size']}"

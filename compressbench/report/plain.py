@@ -11,7 +11,7 @@ from pydantic_core import to_json as to_json_bytes
 
 from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
-from compressbench.report.rows import Row
+from compressbench.report.rows import CELL_NAMES, Row
 from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
 
 _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`[]<>~&$#"})
@@ -24,7 +24,7 @@ def to_json(rows: Sequence[Row]) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line per row; each number with its bounds, unit, kind and reason, and its verdict with ratio and bounds."""
-    names = columns(rows, full=True)
+    names = [*dict.fromkeys(name for row in rows for name in row.metrics), *CELL_NAMES]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["recipe", "candidate", "role", "status", "key", "run_id", "steps", *_headers(names)])

@@ -9,37 +9,46 @@ from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
 from compressbench.core.units import unit_of
 from compressbench.records.record import Record
-from compressbench.report import numbers
+from compressbench.report import numbers, rankable
 from compressbench.report.against import Reference, Verdict, against_baseline, reference
 
-CELL_NAMES = (
-    "latency_p50_s",
-    "latency_p95_s",
-    "throughput_per_s",
-    "energy_j_per_inference",
-    "peak_memory_bytes",
-    "weights_memory_bytes",
-    "disk_bytes",
-    "num_parameters",
-    "sparsity",
-    "effective_bits",
-    "compress_seconds",
-    "compress_energy_j",
-    "compress_peak_memory_bytes",
-)
 _METER_OF = {
     "latency_p50_s": "latency",
     "latency_p95_s": "latency",
+    "latency_p99_s": "latency",
+    "ttft_p50_s": "latency",
+    "ttft_p99_s": "latency",
+    "tpot_p50_s": "latency",
+    "itl_p50_s": "latency",
+    "itl_p99_s": "latency",
     "throughput_per_s": "latency",
+    "output_tokens_per_s": "latency",
+    "max_rate_per_s": "latency",
     "energy_j_per_inference": "energy",
+    "energy_net_j_per_inference": "energy",
+    "energy_j_per_output_token": "energy",
+    "energy_j_per_total_token": "energy",
+    "energy_j_per_correct": "energy",
+    "energy_prefill_j_per_inference": "energy",
+    "energy_decode_j_per_output_token": "energy",
+    "energy_wh_per_1000_queries": "energy",
+    "mbu": "latency",
+    "mfu": "latency",
     "peak_memory_bytes": "memory",
+    "peak_reserved_memory_bytes": "memory",
     "weights_memory_bytes": "memory",
+    "kv_cache_memory_bytes": "memory",
     "disk_bytes": "size",
     "num_parameters": "size",
     "sparsity": "size",
     "effective_bits": "size",
+    "load_seconds": "",
+    "first_call_seconds": "latency",
+    "compress_seconds": "",
     "compress_energy_j": "energy",
+    "compress_peak_memory_bytes": "",
 }
+CELL_NAMES = tuple(_METER_OF)
 
 
 class Cell(Spec):
@@ -56,7 +65,7 @@ class Cell(Spec):
 
 class Row(Spec):
     """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired; `false_claims` are
-    the audit's, None where there was no audit.
+    the audit's, None where there was no audit; `not_rankable` is why its costs must not be ranked.
     """
 
     recipe: str
@@ -71,6 +80,8 @@ class Row(Spec):
     cells: Mapping[str, Cell]
     against_baseline: Mapping[str, Verdict]
     false_claims: tuple[str, ...] | None = None
+    not_rankable: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def rows_of(records: Iterable[Record]) -> list[Row]:
@@ -110,6 +121,8 @@ def _row(record: Record, baseline: Reference | None) -> Row:
         cells=cells,
         against_baseline=against_baseline(record, baseline, metrics) if is_paired else {},
         false_claims=None if record.audit is None else tuple(each.message for each in record.audit.false_claims),
+        not_rankable=rankable.not_rankable(record),
+        warnings=rankable.warnings(record),
     )
 
 
@@ -152,7 +165,9 @@ def _cell(record: Record, name: str, reading: Reading | None) -> Cell:
 
 def _why_absent(record: Record, name: str) -> str:
     meter = _METER_OF.get(name, "")
-    asked = {use["use"] for use in record.recipe.text["meters"]}
+    asked = [use["use"] for use in record.recipe.text["meters"]]
+    if meter == "energy":  # any of its instruments will do
+        meter = next((name for name in asked if name.startswith("energy")), meter)
     if record.status != "ok":
         return _why_failed(record)
     if name.startswith("compress_") and not record.steps:

@@ -19,7 +19,7 @@ from compressbench.report.rows import Row
 from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
 
 _GOOD, _BAD = {"faster", "lower", "improved"}, {"slower", "degraded", "higher"}
-_GOOD_IF_HIGHER = {"throughput_per_s"}
+_GOOD_IF_HIGHER = {"throughput_per_s", "max_rate_per_s"}
 _LONGEST_NAME = 40
 _GAP = "  "
 

@@ -8,26 +8,49 @@ from collections.abc import Iterable, Sequence
 from compressbench.core.units import humanize, significant, three_digits
 from compressbench.report.against import Verdict
 from compressbench.report.rows import Cell, Row
+from compressbench.report.speed_numbers import NO_GENERATION, NO_SERVER
 
 DASH = "—"
 TITLES = {
     "latency_p50_s": "latency p50",
     "latency_p95_s": "latency p95",
+    "latency_p99_s": "latency p99",
+    "ttft_p50_s": "time to first token p50",
+    "ttft_p99_s": "time to first token p99",
+    "tpot_p50_s": "time per output token p50",
+    "itl_p50_s": "gap between tokens p50",
+    "itl_p99_s": "gap between tokens p99",
     "throughput_per_s": "throughput",
+    "output_tokens_per_s": "output tokens per second",
+    "max_rate_per_s": "highest rate within the limit",
     "energy_j_per_inference": "energy per inference",
+    "energy_net_j_per_inference": "energy per inference above idle",
+    "energy_j_per_output_token": "energy per output token",
+    "energy_j_per_total_token": "energy per token in and out",
+    "energy_j_per_correct": "energy per correct answer",
+    "energy_prefill_j_per_inference": "energy of prefill",
+    "energy_decode_j_per_output_token": "energy of decode per token",
+    "energy_wh_per_1000_queries": "energy per 1000 queries",
+    "mbu": "memory bandwidth used",
+    "mfu": "matrix rate used",
     "peak_memory_bytes": "peak memory",
+    "peak_reserved_memory_bytes": "peak memory reserved",
     "weights_memory_bytes": "weights in memory",
+    "kv_cache_memory_bytes": "KV cache",
     "disk_bytes": "size on disk",
     "num_parameters": "parameters",
     "sparsity": "zeros",
     "effective_bits": "bits per weight",
+    "load_seconds": "loading took",
+    "first_call_seconds": "first call took",
     "compress_seconds": "compressing took",
     "compress_energy_j": "compressing used",
     "compress_peak_memory_bytes": "memory to compress",
 }
-SHORT = ("energy_j_per_inference", "peak_memory_bytes", "disk_bytes", "sparsity")
+SHORT = ("peak_memory_bytes", "disk_bytes", "sparsity")
+_SPEEDS = {"offline": ("throughput_per_s",), "server": ("max_rate_per_s", "latency_p50_s")}
 _MARKS = {"estimated": " (est.)", "modelled": " (model)"}
-_FRACTIONS = {"accuracy", "sparsity"}
+_FRACTIONS = {"accuracy", "sparsity", "mbu", "mfu"}
 
 
 def title(name: str) -> str:
@@ -37,8 +60,19 @@ def title(name: str) -> str:
 def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
     """The names to show: the rows' metrics, then costs; `full` shows every name."""
     metrics = dict.fromkeys(name for row in rows for name in row.metrics)
-    speeds = dict.fromkeys("throughput_per_s" if row.scenario == "offline" else "latency_p50_s" for row in rows)
-    return [*metrics, *(TITLES if full else (*speeds, *SHORT))]
+    if full:
+        return [*metrics, *(name for name in TITLES if any(_is_asked(row.cells.get(name)) for row in rows))]
+    speeds = dict.fromkeys(name for row in rows for name in _SPEEDS.get(row.scenario, ("latency_p50_s",)))
+    energy = "energy_j_per_inference"
+    if any("ttft_p50_s" in row.cells and row.cells["ttft_p50_s"].value is not None for row in rows):
+        speeds |= dict.fromkeys(("ttft_p50_s", "tpot_p50_s"))
+        energy = "energy_j_per_output_token"
+    return [*metrics, *speeds, energy, *SHORT]
+
+
+def _is_asked(cell: Cell | None) -> bool:
+    """Whether a number could be there: no times of tokens where nothing is generated, no rates without a server."""
+    return cell is not None and cell.reason not in (NO_GENERATION, NO_SERVER)
 
 
 def value_text(name: str, cell: Cell) -> str:
@@ -99,6 +133,8 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
         (row, name, row.against_baseline[name]) for row in rows for name in names if name in row.against_baseline
     ]
     lines = [f"FALSE CLAIM {row.candidate}: {claim}" for row in rows for claim in row.false_claims or ()]
+    lines += _grouped("NOT RANKED", ((reason, row.candidate) for row in rows for reason in row.not_rankable))
+    lines += _grouped("mind", ((reason, row.candidate) for row in rows for reason in row.warnings))
     lines += _grouped(DASH, ((cell.reason, _place(row, name)) for row, name, cell in cells if cell.value is None))
     lines += _grouped("undecided", ((v.reason, _place(row, name)) for row, name, v in verdicts if v.reason))
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
@@ -110,7 +146,7 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     noises = [verdict.noise for verdict in speed if verdict.noise is not None]
     if noises:
         lines.append(
-            f"Intervals are 95 %, paired with the baseline of the same run. Against a copy of itself the baseline "
+            f"Intervals are 95 %, paired with the baseline of the same run. Against itself the baseline "
             f"differs by up to {100 * max(noises):.1f} % in speed; smaller effects are undecided."
         )
     return lines

@@ -21,6 +21,8 @@ from compressbench.tasks.leakage import refuse_evaluation_data
 if TYPE_CHECKING:
     import torch
 
+_NO_TARGET = -100
+
 
 class Perplexity(FromData):
     """exp of the mean negative log-likelihood over windows of the tokenized text.
@@ -135,7 +137,7 @@ class Perplexity(FromData):
     ) -> list[Batch]:
         require_positions(handle, sequence_length, "Lower workload.sequence_length.")
         tokens = _tokenize(handle, samples)
-        count = max(1, min(len(tokens) // (batch_size * sequence_length), -(-64 // batch_size)))
+        count = _num_workload_batches(len(tokens), batch_size, sequence_length)
         if len(tokens) < batch_size * sequence_length:
             raise DataError(
                 f"the text has {len(tokens)} tokens and one batch of the workload needs {batch_size * sequence_length}",
@@ -144,6 +146,18 @@ class Perplexity(FromData):
             )
         ids = tokens[: count * batch_size * sequence_length].view(count, batch_size, sequence_length)
         return [{"input_ids": part, "attention_mask": part.new_ones(part.shape)} for part in ids]
+
+    def workload_targets(
+        self, handle: ModelHandle, samples: Text, batch_size: int, sequence_length: int
+    ) -> list[list[int]]:
+        """For forward passes over `workload_batches` the token of the text that follows each position, -100 where the
+        text ends there. What a model generates freely has no right answer: a text goes on in more ways than one.
+        """
+        tokens = _tokenize(handle, samples).tolist()
+        size = batch_size * sequence_length
+        following = [*tokens[1:], _NO_TARGET]
+        count = _num_workload_batches(len(tokens), batch_size, sequence_length)
+        return [following[index * size : (index + 1) * size] for index in range(count)]
 
     def _text(self, split: str) -> Text:
         return load_text(
@@ -158,6 +172,10 @@ class Perplexity(FromData):
                 do="Lower window, or give more text.",
             )
         return list(range(0, num_tokens - self.window + 1, self.stride or self.window))
+
+
+def _num_workload_batches(num_tokens: int, batch_size: int, sequence_length: int) -> int:
+    return max(1, min(num_tokens // (batch_size * sequence_length), -(-64 // batch_size)))
 
 
 def _tokenize(handle: ModelHandle, text: Text) -> torch.Tensor:

@@ -117,16 +117,27 @@ class TextClassification(FromData):
     def workload_batches(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
-        count = max(1, min(len(samples) // batch_size, -(-64 // batch_size)))
+        count = _num_workload_batches(samples, batch_size)
         batching.require_positions(handle, sequence_length, "Lower workload.sequence_length.")
+        chosen = _spread(len(samples), count * batch_size)
         texts, pairs = (
-            None if column is None else [column[index % len(samples)] for index in range(count * batch_size)]
+            None if column is None else [column[index] for index in chosen]
             for column in (samples.columns["text"], samples.columns.get("text_pair"))
         )
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": sequence_length}
         encoded = handle.tokenizer(texts, pairs, return_tensors="pt", **options)
         split = {name: tensor.split(batch_size) for name, tensor in encoded.items()}
         return [{name: parts[index] for name, parts in split.items()} for index in range(count)]
+
+    def workload_targets(
+        self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
+    ) -> list[list[int]]:
+        """The label of every text of `workload_batches`. Those are cut at sequence_length, so that what is scored against
+        them is the accuracy at the shapes that were timed, and not the task's.
+        """
+        count = _num_workload_batches(samples, batch_size)
+        labels = [int(samples.columns["label"][index]) for index in _spread(len(samples), count * batch_size)]
+        return [labels[index * batch_size : (index + 1) * batch_size] for index in range(count)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         columns = {"text": self.text_column, "label": self.label_column}
@@ -149,6 +160,15 @@ class TextClassification(FromData):
             return len(samples.label_names)
         whole = samples if self.limit is None else self._load(self.split, None)
         return int(max(whole.columns["label"])) + 1
+
+
+def _num_workload_batches(samples: Samples, batch_size: int) -> int:
+    return max(1, min(len(samples) // batch_size, -(-64 // batch_size)))
+
+
+def _spread(num_samples: int, count: int) -> list[int]:
+    """Which samples a workload of `count` has: evenly over all, for data sets are often sorted by label."""
+    return [(index * num_samples // count) % num_samples for index in range(count)]
 
 
 def _arg_max(logits: torch.Tensor) -> list[int]:

@@ -13,19 +13,22 @@ from compressbench.report.rows import CELL_NAMES
 
 PREFIXES = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
 UNITS = {
-    "latency_p50_s": "s",
-    "latency_p95_s": "s",
-    "throughput_per_s": "1/s",
+    **dict.fromkeys(("latency_p50_s", "latency_p95_s", "latency_p99_s", "ttft_p50_s", "ttft_p99_s", "tpot_p50_s"), "s"),
+    **dict.fromkeys(("itl_p50_s", "itl_p99_s", "load_seconds", "first_call_seconds", "compress_seconds"), "s"),
+    **dict.fromkeys(("throughput_per_s", "output_tokens_per_s", "max_rate_per_s"), "1/s"),
     "energy_j_per_inference": "J/inference",
-    "peak_memory_bytes": "B",
-    "weights_memory_bytes": "B",
-    "disk_bytes": "B",
-    "num_parameters": "",
-    "sparsity": "",
+    "energy_net_j_per_inference": "J/inference",
+    "energy_prefill_j_per_inference": "J/inference",
+    "energy_j_per_output_token": "J/output token",
+    "energy_decode_j_per_output_token": "J/output token",
+    "energy_j_per_total_token": "J/token",
+    "energy_j_per_correct": "J/correct answer",
+    "energy_wh_per_1000_queries": "Wh/1000 queries",
+    **dict.fromkeys(("peak_memory_bytes", "peak_reserved_memory_bytes", "weights_memory_bytes"), "B"),
+    **dict.fromkeys(("kv_cache_memory_bytes", "disk_bytes", "compress_peak_memory_bytes"), "B"),
+    **dict.fromkeys(("num_parameters", "sparsity", "mbu", "mfu"), ""),
     "effective_bits": "bit",
-    "compress_seconds": "s",
     "compress_energy_j": "J",
-    "compress_peak_memory_bytes": "B",
 }
 
 

@@ -6,22 +6,36 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from compressbench.core.errors import MeterError
 from compressbench.core.progress import SilentProgress
-from compressbench.core.protocols import Batch, Provenance, Session
+from compressbench.core.protocols import Batch, Provenance, Session, Window
 from compressbench.core.statistics import median
-from compressbench.measure.blocks import Schedule, compare, harness_overhead_ns, time_calls
+from compressbench.measure.blocks import CallersOfArm, Tools, compare, harness_overhead_ns, time_calls
+from compressbench.measure.calls import CallDetails, caller
+from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
-from compressbench.records.record import Arm, Block, Measurement
-from compressbench.report.against import paired_ratio
+from compressbench.records.evidence import Evidence
+from compressbench.records.measurement import Arm, Block, Measurement
+from compressbench.report.paired import paired_ratio
 from compressbench.testing import BrokenInstrument, FakeClock, FakeSession, ReplayInstrument
 
 INPUTS: list[Batch] = [{"input_ids": [[index]]} for index in range(3)]
+SHAPE = {"batch_size": 1, "num_inputs": 3}
 QUICK = WarmUpRule(min_calls=10, min_s=0.0, max_s=10.0)
+
+
+def callers(clock: FakeClock, **sessions: Any) -> dict[Arm, CallersOfArm]:
+    """Of baseline and candidate; the control is the baseline's session again."""
+    arms = {**sessions, "control": sessions["baseline"]}
+
+    def of(session: Session) -> CallersOfArm:
+        return CallersOfArm.of(lambda: caller(session, INPUTS, None, clock))
+
+    return {arm: of(session) for arm, session in arms.items()}  # type: ignore[misc]
 
 
 def run(
@@ -32,15 +46,14 @@ def run(
     block_s: float = 0.05,
     instruments: Mapping[str, Any] | None = None,
     clock: FakeClock | None = None,
-) -> tuple[Measurement, dict[str, str], dict[Arm, FakeSession]]:
+    watcher: Any = None,
+    idle_s: float = 0.0,
+) -> tuple[Measurement, dict[str, str], dict[str, FakeSession]]:
     clock = clock or FakeClock()
-    arms: dict[Arm, FakeSession] = {
-        "baseline": session(clock, baseline_s),
-        "candidate": session(clock, candidate_s),
-    }
-    sessions: dict[Arm, Session] = dict(arms)
-    schedule = Schedule(rounds, block_s, warm_up=QUICK)
-    found = compare(sessions, INPUTS, schedule, instruments or {}, SilentProgress(), clock)
+    arms = {"baseline": session(clock, baseline_s), "candidate": session(clock, candidate_s)}
+    schedule = Schedule(rounds, block_s, warm_up=QUICK, idle_s=idle_s)
+    tools = Tools(instruments or {}, watcher, clock, clock.sleep)
+    found = compare(callers(clock, **arms), SHAPE, schedule, tools, SilentProgress())
     return found.measurement, found.failed, arms
 
 
@@ -52,24 +65,26 @@ def latency(block: Block) -> float:
     return median(block.latencies_ns) / 1e9
 
 
-def test_the_order_of_the_arms_is_a_b_b_a_then_b_a_a_b() -> None:
-    found, _, _ = run(rounds=3)
-    letters = "".join("A" if block.arm == "baseline" else "B" for block in found.blocks)
-    assert letters == "ABBA" + "BAAB" + "ABBA"
-    assert [(block.round, block.position) for block in found.blocks] == [(r, p) for r in range(3) for p in range(4)]
+def test_rounds_are_mirrored_and_take_turns_in_who_begins() -> None:
+    found, _, _ = run(rounds=4)
+    letters = "".join({"baseline": "A", "candidate": "B", "control": "C"}[block.arm] for block in found.blocks)
+    assert letters == "ABCCBA" + "BCAACB" + "CABBAC" + "ABCCBA"
+    assert [(block.round, block.position) for block in found.blocks] == [(r, p) for r in range(4) for p in range(6)]
+    assert (found.protocol, found.num_planned_rounds) == (2, 4)
 
 
 def test_latencies_are_exact_to_the_nanosecond() -> None:
     durations = [0.000_000_001 * (10_000_000 + 7 * index) for index in range(11)]
-    found, _, _ = run(lambda index: durations[index % 11], rounds=1)
-    seen = [each for block in found.blocks if block.arm == "baseline" for each in block.latencies_ns]
-    first = found.warm_up["baseline"].num_calls
+    found, _, arms = run(0.010, lambda index: durations[index % 11], rounds=1)
+    seen = [each for block in found.blocks if block.arm == "candidate" for each in block.latencies_ns]
+    first = found.warm_up["candidate"].num_calls
     assert seen == [10_000_000 + 7 * ((first + index) % 11) for index in range(len(seen))]
+    assert arms["candidate"].num_calls == first + len(seen)
 
 
 def test_a_block_has_as_many_calls_as_fill_it() -> None:
     found, _, _ = run(0.010, 0.004, block_s=0.05)
-    assert found.calls_per_block == {"baseline": 5, "candidate": 12}
+    assert found.calls_per_block == {"baseline": 5, "candidate": 12, "control": 5}
     assert {len(block.latencies_ns) for block in found.blocks if block.arm == "candidate"} == {12}
     slow, _, _ = run(0.2, block_s=0.05)
     assert slow.calls_per_block["baseline"] == 1
@@ -79,12 +94,12 @@ def test_an_instrument_that_needs_a_longer_window_gets_it() -> None:
     meter = ReplayInstrument([{"energy_j": 1.0}])
     meter.min_window_s = 0.5
     found, _, _ = run(0.010, 0.010, block_s=0.05, instruments={"energy": meter})
-    assert found.calls_per_block == {"baseline": 50, "candidate": 50}
+    assert found.calls_per_block == {"baseline": 50, "candidate": 50, "control": 50}
 
 
-def test_both_arms_get_the_same_inputs_round_and_round() -> None:
+def test_all_arms_get_the_same_inputs_round_and_round() -> None:
     clock = FakeClock()
-    seen: dict[str, list[int]] = {"baseline": [], "candidate": []}
+    seen: dict[str, list[int]] = {"baseline": [], "candidate": [], "control": []}
 
     class Listening(FakeSession):
         def __init__(self, name: str) -> None:
@@ -95,75 +110,86 @@ def test_both_arms_get_the_same_inputs_round_and_round() -> None:
             seen[self.name].append(batch["input_ids"][0][0])
             return super().__call__(batch)
 
-    arms: dict[Arm, Session] = {"baseline": Listening("baseline"), "candidate": Listening("candidate")}
-    found = compare(arms, INPUTS, Schedule(2, 0.05, warm_up=QUICK), {}, SilentProgress(), clock).measurement
-    for name in ("baseline", "candidate"):
-        warm = found.warm_up[name].num_calls
+    arms = {name: Listening(name) for name in seen}
+    made = {
+        name: CallersOfArm.of(lambda arm=arm: caller(arm, INPUTS, None, clock))  # type: ignore[misc]
+        for name, arm in arms.items()
+    }
+    schedule = Schedule(2, 0.05, warm_up=QUICK)
+    found = compare(made, SHAPE, schedule, Tools({}, None, clock), SilentProgress()).measurement  # type: ignore[arg-type]
+    for name in ("baseline", "candidate", "control"):
+        warm = found.warm_up[name].num_calls if name in found.warm_up else 0
         measured = seen[name][warm:]
         assert measured == [index % 3 for index in range(len(measured))]
         assert len(measured) == 4 * 5
     assert (found.num_inputs, found.batch_size) == (3, 1)
 
 
-def test_tokens_are_generated_when_the_schedule_asks_for_them() -> None:
-    clock, asked = FakeClock(), list[int]()
-
-    class Generating(FakeSession):
-        def generate(self, batch: Batch, num_tokens: int) -> Any:
-            asked.append(num_tokens)
-            return super().generate(batch, num_tokens)
-
-    arms: dict[Arm, Session] = {"baseline": Generating(clock, [0.01]), "candidate": Generating(clock, [0.01])}
-    compare(arms, INPUTS, Schedule(1, 0.05, 7, QUICK), {}, SilentProgress(), clock)
-    assert set(asked) == {7}
-
-
 class Told:
-    """A session, an instrument and a clock that write down in which order they are asked."""
+    """A call, an instrument, a watcher and a clock that write down in which order they are asked."""
 
-    device, min_window_s = "cpu", 0.0
-    provenance = Provenance(kind="measured", source="told")
+    min_window_s = 0.0
+    provenances: ClassVar[dict[str, Provenance]] = {
+        "energy_j": Provenance(kind="measured", source="told", boundary="x", relative_uncertainty=0.0, tick_s=0.1)
+    }
 
     def __init__(self) -> None:
         self.order: list[str] = []
-        self.now = 0
+        self.now = self.num_windows = 0
 
     def clock(self) -> int:
         self.order.append("clock")
         self.now += 1_000_000
         return self.now
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, index: int) -> None:
         self.order.append("call")
 
-    def generate(self, batch: Batch, num_tokens: int) -> None:
-        raise AssertionError("nothing is generated here")
-
-    def synchronize(self) -> None:
-        self.order.append("synchronize")
+    def take(self) -> CallDetails:
+        self.order.append("take")
+        return CallDetails()
 
     def start(self) -> None:
         self.order.append("start")
 
-    def stop(self) -> dict[str, float]:
+    def stop(self) -> None:
         self.order.append("stop")
-        return {"energy_j": 1.0}
+        self.num_windows += 1
+
+    def collect(self) -> list[Window]:
+        self.order.append("collect")
+        windows = [Window(seconds=1.0, values={"energy_j": 1.0}, uncertainties={"energy_j": 0.0})] * self.num_windows
+        self.num_windows = 0
+        return windows
+
+    def before(self) -> None:
+        self.order.append("before")
+
+    def after(self) -> None:
+        self.order.append("after")
+
+    def evidence(self) -> Evidence:
+        return Evidence()
 
     def close(self) -> None:
         self.order.append("close")
 
 
-def test_meters_are_read_around_the_block_and_the_device_is_synchronised_before_the_clock_stops() -> None:
+def test_watcher_and_meters_are_read_around_a_block_and_windows_are_collected_after_the_round() -> None:
     told = Told()
-    arms: dict[Arm, Session] = {"baseline": told, "candidate": told}
-    compare(arms, INPUTS, Schedule(1, 0.003, warm_up=QUICK), {"energy": told}, SilentProgress(), told.clock)
-    blocks = "|".join(told.order).split("start|")[1:]
-    one_call = "clock|call|synchronize|clock|"
-    assert len(blocks) == 4
+    arms: dict[Arm, CallersOfArm] = {arm: CallersOfArm(told, told) for arm in ("baseline", "candidate", "control")}
+    tools = Tools({"energy": told}, told, told.clock)
+    compare(arms, SHAPE, Schedule(1, 0.003, warm_up=QUICK), tools, SilentProgress())
+    _, _, measured = "|".join(told.order).partition("collect|")  # what the warm-up left is forgotten
+    rounds, _, _ = measured.partition("|collect")
+    blocks = rounds.split("before|start|")[1:]
+    one_call = "clock|call|clock|"
+    assert len(blocks) == 6
     for block in blocks:
-        inside, _, _ = block.partition("stop")
-        assert inside == one_call * (inside.count("call|"))
-        assert inside
+        inside, _, behind = block.partition("clock|stop|")
+        assert inside == "clock|" + one_call * inside.count("call|")
+        assert inside.count("call|") > 0
+        assert behind.strip("|") == "after|take"
     assert "close" not in told.order
 
 
@@ -191,9 +217,16 @@ def test_a_meter_that_fails_is_dropped_with_its_reason_and_leaves_no_value_behin
     found, failed, _ = run(instruments={"energy": broken, "ram": good})
     assert failed == {"energy": "the instrument was unplugged"}
     assert {key for block in found.blocks for key in block.raw} == {"ram_energy_j"}
+    assert {key for block in found.blocks for key in block.uncertainties} == {"ram_energy_j"}
     assert set(found.provenance) == {"ram_energy_j"}
-    assert broken.calls == ["start", "stop"] * (after + 1)
-    assert len(good.calls) == 2 * len(found.blocks)
+    assert [call for call in broken.calls if call != "collect"] == ["start", "stop"] * (after + 1)
+    assert good.calls == ["collect"] + (["start", "stop"] * 6 + ["collect"]) * 2
+
+
+def test_a_meter_that_fails_in_a_later_round_takes_its_earlier_values_along() -> None:
+    found, failed, _ = run(instruments={"energy": BrokenInstrument(8, {"energy_j": 5.0})}, rounds=2)
+    assert failed
+    assert all(not block.raw and not block.uncertainties for block in found.blocks)
 
 
 def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
@@ -207,13 +240,73 @@ def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
     assert found.provenance == {}
 
 
+def test_a_meter_that_loses_a_window_is_broken() -> None:
+    class Forgetful(ReplayInstrument):
+        def collect(self) -> list[Window]:
+            return super().collect()[1:]
+
+    found, failed, _ = run(instruments={"energy": Forgetful([{"energy_j": 1.0}])})
+    assert failed == {"energy": "the meter 'energy' gave 5 windows for 6"}
+    assert all(not block.raw for block in found.blocks)
+
+
+def test_a_void_window_has_its_reason_in_its_block_and_no_value() -> None:
+    meter = ReplayInstrument([{"energy_j": 2.0}] * 3 + ["counter reset"] + [{"energy_j": 2.0}] * 8)
+    found, failed, _ = run(instruments={"energy": meter}, rounds=2)
+    assert failed == {}
+    assert [block.raw.get("energy_j") for block in found.blocks] == [2.0] * 3 + [None] + [2.0] * 8
+    assert [block.void for block in found.blocks if block.void] == [{"energy": "counter reset"}]
+
+
 def test_each_raw_value_keeps_the_provenance_that_its_instrument_gives_it() -> None:
     meter = ReplayInstrument([{"energy_j": 1.0, "ram_energy_j": 2.0}])
-    own = Provenance(kind="modelled", source="5 W a module")
-    meter.provenances = {"ram_energy_j": own}  # type: ignore[attr-defined]
+    own = Provenance(kind="modelled", source="5 W a module", boundary="memory", uncertainty_reason="a guess")
+    meter.provenances = {**meter.provenances, "ram_energy_j": own}
     found, _, _ = run(instruments={"energy": meter})
-    assert found.provenance == {"energy_j": meter.provenance, "ram_energy_j": own}
-    assert [block.raw["energy_j"] for block in found.blocks] == [1.0] * 8
+    assert found.provenance == meter.provenances
+    assert [block.raw["energy_j"] for block in found.blocks] == [1.0] * 12
+
+
+def test_what_is_idle_is_read_before_and_after() -> None:
+    clock = FakeClock()
+    meter = ReplayInstrument([{"energy_j": 3.0}])
+    found, _, _ = run(instruments={"energy": meter}, idle_s=2.0, clock=clock)
+    assert [(idle.when, idle.raw) for idle in found.idle] == [
+        ("before", {"energy_j": 3.0}),
+        ("after", {"energy_j": 3.0}),
+    ]
+    assert run(idle_s=2.0)[0].idle == ()
+
+
+class Judged:
+    """A watcher that calls the blocks of these rounds disturbed."""
+
+    def __init__(self, disturbed: set[int]) -> None:
+        self._disturbed, self._num_blocks = disturbed, 0
+
+    def before(self) -> None:
+        pass
+
+    def after(self) -> None:
+        self._num_blocks += 1
+
+    def evidence(self) -> Evidence:
+        shares = tuple(0.5 if index // 6 in self._disturbed else 0.0 for index in range(self._num_blocks))
+        return Evidence(foreign_share=shares, steal_share=(0.0,) * self._num_blocks)
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "num_rounds"), [(set(), 6), ({1}, 7), ({1, 6}, 8), (set(range(100)), 9), ({7}, 6)]
+)
+def test_disturbed_rounds_are_repeated_up_to_half_as_many_again_and_none_is_left_out(
+    disturbed: set[int], num_rounds: int
+) -> None:
+    found, _, _ = run(rounds=6, watcher=Judged(disturbed))
+    assert [block.round for block in found.blocks] == [number for number in range(num_rounds) for _ in range(6)]
+    assert found.num_planned_rounds == 6
+    assert found.evidence is not None
+    assert len(found.evidence.foreign_share) == len(found.blocks)
+    assert found.rule is not None
 
 
 @pytest.mark.parametrize("was_enabled", [True, False])
@@ -274,10 +367,11 @@ def test_a_linear_drift_cancels_where_one_after_the_other_would_lie() -> None:
 
 def test_the_seconds_of_a_schedule_are_those_it_takes() -> None:
     clock = FakeClock()
-    schedule = Schedule(10, 0.1)
+    schedule = Schedule(10, 0.1, idle_s=3.0)
     before = clock()
-    arms: dict[Arm, Session] = {"baseline": FakeSession(clock, [0.01]), "candidate": FakeSession(clock, [0.01])}
-    compare(arms, INPUTS, schedule, {}, SilentProgress(), clock)
+    arms = {"baseline": FakeSession(clock, [0.01]), "candidate": FakeSession(clock, [0.01])}
+    tools = Tools({"energy": ReplayInstrument([{"energy_j": 1.0}])}, None, clock, clock.sleep)
+    compare(callers(clock, **arms), SHAPE, schedule, tools, SilentProgress())
     assert (clock() - before) / 1e9 == pytest.approx(schedule.seconds, rel=0.1)
 
 
@@ -298,6 +392,7 @@ class CountingBars(SilentProgress):
 
 def test_bars_go_forward_once_per_arm_and_once_per_round() -> None:
     clock, progress = FakeClock(), CountingBars()
-    arms: dict[Arm, Session] = {"baseline": FakeSession(clock, [0.01]), "candidate": FakeSession(clock, [0.01])}
-    compare(arms, INPUTS, Schedule(3, 0.05, warm_up=QUICK), {}, progress, clock)
+    arms = {"baseline": FakeSession(clock, [0.01]), "candidate": FakeSession(clock, [0.01])}
+    tools = Tools({}, Judged({0}), clock)
+    compare(callers(clock, **arms), SHAPE, Schedule(3, 0.05, warm_up=QUICK), tools, progress)
     assert progress.bars == [["warm up", 2, 2], ["measure", 3, 3]]

@@ -9,10 +9,9 @@ import pytest
 
 from compressbench.core.errors import MeterError, UnsupportedError
 from compressbench.core.progress import SilentProgress
-from compressbench.core.protocols import Facts, Provenance
+from compressbench.core.protocols import Facts
 from compressbench.core.registry import Resolved
 from compressbench.measure.compress import apply_steps
-from compressbench.measure.instruments import energy_reading, opened, read_probes
 from compressbench.testing import BrokenInstrument, ReplayInstrument
 
 
@@ -65,7 +64,7 @@ def test_no_steps_cost_nothing_and_start_no_meter() -> None:
 def test_the_energy_of_all_steps_is_one_window() -> None:
     meter = ReplayInstrument([{"energy_j": 12.0}], kind="estimated")
     found = apply_steps(Handle(), [use("prune"), use("quantize")], {"energy": meter}, SilentProgress())
-    assert meter.calls == ["start", "stop"]
+    assert meter.calls == ["collect", "start", "stop", "collect"]
     energy = found.readings[1]
     assert (energy.name, energy.value, energy.kind, energy.low, energy.high) == (
         "compress_energy_j",
@@ -74,6 +73,32 @@ def test_the_energy_of_all_steps_is_one_window() -> None:
         12.0,
         12.0,
     )
+    assert (energy.boundary, energy.tick_s) == ("device", 0.001)
+    assert energy.window_s is not None
+    assert energy.window_s >= sum(step.seconds for step in found.steps)
+
+
+def test_the_energy_may_come_from_a_meter_of_any_name() -> None:
+    meter = ReplayInstrument([{"energy_j": 12.0}])
+    found = apply_steps(
+        Handle(), [use("prune")], {"dram": ReplayInstrument([{"dram_j": 1.0}]), "rapl": meter}, SilentProgress()
+    )
+    assert [reading.value for reading in found.readings if reading.name == "compress_energy_j"] == [12.0]
+
+
+def test_a_void_window_leaves_its_reason_and_no_number() -> None:
+    meter = ReplayInstrument(["counter_reset: 5 then 3"])
+    found = apply_steps(Handle(), [use("prune")], {"energy": meter}, SilentProgress())
+    assert [reading.name for reading in found.readings] == ["compress_seconds", "compress_peak_memory_bytes"]
+    assert found.absent == {"compress_energy": "counter_reset: 5 then 3"}
+
+
+def test_what_an_interrupted_measurement_left_marked_is_not_taken_for_this_window() -> None:
+    meter = ReplayInstrument([{"energy_j": 99.0}, {"energy_j": 12.0}])
+    meter.start()
+    meter.stop()
+    found = apply_steps(Handle(), [use("prune")], {"energy": meter}, SilentProgress())
+    assert found.readings[1].value == 12.0
 
 
 def test_a_meter_that_fails_leaves_a_reason_and_no_number() -> None:
@@ -91,7 +116,7 @@ def test_a_meter_that_cannot_start_leaves_a_reason_too() -> None:
     assert apply_steps(Handle(), [use("prune")], {"energy": dead}, SilentProgress()).absent == {
         "compress_energy": "permission denied"
     }
-    assert dead.calls == []
+    assert dead.calls == ["collect"]
 
 
 @pytest.mark.parametrize("error", [ValueError("singular matrix"), KeyboardInterrupt()])
@@ -99,7 +124,7 @@ def test_the_window_is_closed_when_a_step_fails_because_the_next_candidate_opens
     meter = ReplayInstrument([{"energy_j": 1.0}])
     with pytest.raises(type(error)):
         apply_steps(Handle(), [use("prune"), use("bad", error=error)], {"energy": meter}, SilentProgress())
-    assert meter.calls == ["start", "stop"]
+    assert meter.calls == ["collect", "start", "stop", "collect"]
 
 
 def test_a_step_on_a_device_that_it_does_not_know_is_unsupported() -> None:
@@ -107,63 +132,3 @@ def test_a_step_on_a_device_that_it_does_not_know_is_unsupported() -> None:
     with pytest.raises(UnsupportedError, match=r"'kernel' needs cuda \(got cpu\). Run it on such a machine."):
         apply_steps(Handle(), [cuda_only], {}, SilentProgress())
     assert apply_steps(Handle(device="cuda:1"), [cuda_only], {}, SilentProgress()).handle.done == ("kernel",)
-
-
-def test_an_uncertain_instrument_gives_an_uncertain_reading() -> None:
-    meter = ReplayInstrument([{}])
-    meter.provenance = Provenance(kind="measured", source="NVML", boundary="gpu", relative_uncertainty=0.05)
-    found = energy_reading("compress_energy_j", {"energy": meter}, {"energy_j": 100.0})
-    assert found is not None
-    assert (found.low, found.high, found.boundary) == (95.0, 105.0, "gpu")
-    meter.provenance = Provenance(kind="estimated", source="TDP", uncertainty_reason="nobody has checked it")
-    found = energy_reading("compress_energy_j", {"energy": meter}, {"energy_j": 100.0})
-    assert found is not None
-    assert (found.low, found.high, found.uncertainty_reason) == (None, None, "nobody has checked it")
-
-
-@pytest.mark.parametrize(("instruments", "raw"), [({}, {"energy_j": 1.0}), ({"energy": ReplayInstrument([])}, {})])
-def test_energy_that_nobody_read_is_no_reading(instruments: dict[str, Any], raw: dict[str, float]) -> None:
-    assert energy_reading("compress_energy_j", instruments, raw) is None
-
-
-class Meter:
-    def __init__(self, scope: str, answer: Any) -> None:
-        self.scope, self.answer = scope, answer
-
-    def open(self, device: str) -> Any:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def read(self, handle: Any, session: Any, batch: Any) -> list[Any]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return [self.answer]
-
-
-def meters(**found: Meter) -> list[Resolved]:
-    return [Resolved(name, meter, {}) for name, meter in found.items()]
-
-
-def test_block_meters_are_open_for_the_length_of_a_run_and_closed_whatever_happens() -> None:
-    good = ReplayInstrument([{}])
-    asked = meters(
-        energy=Meter("block", good), gpu=Meter("block", MeterError("no driver")), latency=Meter("call", None)
-    )
-
-    def run_and_fail() -> None:
-        with opened(asked, "cpu", SilentProgress()) as found:
-            assert found.instruments == {"energy": good}
-            assert found.absent == {"gpu": "no driver"}
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        run_and_fail()
-    assert good.calls == ["close"]
-
-
-def test_a_probe_that_fails_leaves_a_reason() -> None:
-    asked = meters(size=Meter("model", "reading"), memory=Meter("model", MeterError("no events")), e=Meter("block", 0))
-    session: Any = None
-    expected: Any = (["reading"], {"memory": "no events"})
-    assert read_probes(asked, None, session, {}) == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +42,7 @@ class NetworkSession:
         with torch.inference_mode():
             return self.network(batch["x"])
 
-    def generate(self, batch: Batch, num_tokens: int) -> Any:
+    def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> Any:
         raise NotImplementedError
 
     def synchronize(self) -> None:

@@ -28,7 +28,7 @@ class ModuleSession:
         with torch.inference_mode():
             return self._module(batch["x"])
 
-    def generate(self, batch: Any, num_tokens: int) -> Any:
+    def generate(self, batch: Any, num_tokens: int, on_token: Any = None) -> Any:
         raise NotImplementedError
 
     def synchronize(self) -> None:

@@ -75,12 +75,17 @@ def test_a_recipe_of_three_lines_has_every_default() -> None:
         "tasks": [{"use": "perplexity"}],
         "workload": {
             "scenario": "single-stream",
+            "tier": "standard",
             "batch_size": 1,
             "sequence_length": 32,
             "output_tokens": None,
             "num_threads": None,
-            "rounds": 10,
-            "block_s": 0.1,
+            "rounds": None,
+            "block_s": None,
+            "isolation": "auto",
+            "batch_sizes": None,
+            "latency_limit_s": None,
+            "latency_quantile": 0.99,
         },
         "meters": [{"use": "latency"}, {"use": "energy"}, {"use": "memory"}, {"use": "size"}],
         "device": "auto",
@@ -123,7 +128,7 @@ def test_a_default_written_out_doesnt_change_the_hash() -> None:
     short = recipe(baseline={"runtime": runtime}, candidates=[{"name": "a"}, {"name": "b", "runtime": None}])
     long = recipe(
         seed=0,
-        workload={"scenario": "single-stream", "block_s": 0.1},
+        workload={"scenario": "single-stream", "tier": "standard", "block_s": None},
         baseline={"runtime": runtime, "compress": []},
         candidates=[{"name": "a", "runtime": runtime}, {"name": "b", "runtime": runtime}],
     )
@@ -299,9 +304,17 @@ def test_a_meter_stands_only_once() -> None:
         ({"model": ["m"]}, "model: must be a mapping of keys to values (got a list)"),
         ({"model": {"id": "m", "revison": "x"}}, "model.revison: unknown key. Did you mean 'revision'?"),
         (
-            {"workload": {"scenario": "server"}},
-            "workload.scenario: must be 'single-stream' or 'offline' (got 'server')",
+            {"workload": {"scenario": "multi-stream"}},
+            "workload.scenario: must be 'single-stream', 'offline' or 'server' (got 'multi-stream')",
         ),
+        ({"workload": {"scenario": "server"}}, "workload.latency_limit_s: is required (got scenario server)"),
+        ({"workload": {"latency_limit_s": 0.1}}, "workload.latency_limit_s: belongs to the scenario server only"),
+        ({"workload": {"batch_sizes": [1, 2]}}, "workload.batch_sizes: can be tried only when the scenario is offline"),
+        (
+            {"workload": {"scenario": "server", "latency_limit_s": 0.1, "batch_size": 2}},
+            "workload.batch_size: must be 1 when the scenario is server (got 2)",
+        ),
+        ({"workload": {"tier": "quick"}}, "workload.tier: must be 'smoke', 'standard' or 'audit' (got 'quick')"),
         ({"workload": {"rounds": True}}, "workload.rounds: must be a whole number (got true)"),
         ({"workload": {"rounds": "3"}}, "workload.rounds: must be a whole number (got '3')"),
         ({"workload": {"rounds": 2.0}}, "workload.rounds: must be a whole number (got 2.0)"),

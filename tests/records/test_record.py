@@ -8,7 +8,8 @@ import pytest
 import record_builder as build
 from pydantic import ValidationError
 
-from compressbench.records.record import Block, Failure, Paired, Record
+from compressbench.records.measurement import Block
+from compressbench.records.record import Failure, Paired, Record
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from compressbench.records.record import Block, Failure, Paired, Record
         {"status": "unsupported"},
         {"failure": Failure(type="CellError", message="broken")},
         {"status": "skipped"},
-        {"schema_version": 3},
+        {"schema_version": 4},
         {"recipe": build.recipe().model_copy(update={"text": {"tasks": []}})},
         {"workload": {"batch_size": 1}},
     ],
@@ -35,7 +36,7 @@ def test_a_block_has_at_least_one_call_and_none_of_zero_time(latencies: tuple[An
 
 
 @pytest.mark.parametrize(
-    "changed", [{"raw": {"energy_j": float("nan")}}, {"position": 4}, {"round": -1}, {"arm": "control"}]
+    "changed", [{"raw": {"energy_j": float("nan")}}, {"position": 6}, {"round": -1}, {"arm": "teacher"}]
 )
 def test_a_block_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
     good = {"round": 0, "position": 0, "arm": "baseline", "latencies_ns": (5,)}

@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import record_builder as build
 
 from compressbench.core.errors import OutputError, RecordError
 from compressbench.core.protocols import SampleRow
-from compressbench.records.record import Record
+from compressbench.records.record import SCHEMA_VERSION, Record
 from compressbench.records.store import RecordStore, dump, load, read_record, read_records, read_samples, stem_of
 
 RECORDED = Path(__file__).parent.parent / "data" / "records-v1"
@@ -73,7 +74,7 @@ def test_the_checksum_is_that_of_the_file_with_zeros_in_its_place() -> None:
         (b"[1, 2]", "no schema_version"),
         (b'{"name": "x"}', "no schema_version"),
         (b'{"schema_version": 1}', "doesn't start with its checksum"),
-        (sealed('"schema_version":3,\n"new":1}\n'), r"reads schema 1 and 2 \(got schema 3\). Upgrade compressbench"),
+        (sealed('"schema_version":4,\n"new":1}\n'), r"reads schema 1, 2 and 3 \(got schema 4\). Upgrade compressbench"),
         (sealed('"schema_version":0,\n"old":1}\n'), r"\(got schema 0\). Write it again"),
         (sealed('"schema_version":"two",\n"new":1}\n'), "got schema 'two'"),
         (sealed('"schema_version":1,\n"new":1}\n'), "not a valid record: run_id: Field required"),
@@ -262,14 +263,34 @@ def test_a_record_recorded_by_the_first_version_is_still_read() -> None:
         ("broken", "failed"),
     ]
     for record in records:
-        path = RECORDED / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
-        written = json.loads(path.read_bytes())
-        del written["sha256"]
-        assert record.model_dump(mode="json") == {**written, "audit": None, "artefact": None}
+        assert_holds(record.model_dump(mode="json"), written_as(record, RECORDED))
+        assert record.audit is None
+        assert record.measurement is None or record.measurement.protocol == 1
 
 
-def test_a_record_recorded_by_the_second_version_is_the_same_to_the_byte() -> None:
-    folder = RECORDED.parent / "records-v2"
+def written_as(record: Record, folder: Path) -> dict[str, Any]:
+    path = folder / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
+    written: dict[str, Any] = json.loads(path.read_bytes())
+    del written["sha256"]
+    return written
+
+
+def assert_holds(found: Any, written: Any) -> None:
+    """All that was written is found again; later versions may have added keys."""
+    if isinstance(written, dict):
+        for key, value in written.items():
+            assert_holds(found[key], value)
+    elif isinstance(written, list):
+        assert len(found) == len(written)
+        for ours, theirs in zip(found, written, strict=True):
+            assert_holds(ours, theirs)
+    else:
+        assert found == written
+
+
+@pytest.mark.parametrize("version", ["records-v2", "records-v3"])
+def test_a_record_recorded_by_a_later_version_is_still_read(version: str) -> None:
+    folder = RECORDED.parent / version
     records, unreadable = read_records([folder])
     assert unreadable == []
     assert [(r.candidate, r.audit and r.audit.claim_ok, r.artefact is not None) for r in records] == [
@@ -278,8 +299,15 @@ def test_a_record_recorded_by_the_second_version_is_the_same_to_the_byte() -> No
         ("gptq-in-name", False, False),
     ]
     for record in records:
+        assert_holds(record.model_dump(mode="json"), written_as(record, folder))
+
+
+def test_a_record_recorded_by_this_version_is_the_same_to_the_byte() -> None:
+    folder = RECORDED.parent / "records-v3"
+    for record in read_records([folder])[0]:
         path = folder / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
         assert dump(record) == path.read_bytes()
+        assert record.schema_version == SCHEMA_VERSION
 
 
 def test_reading_records_does_not_import_numpy_or_torch() -> None:

@@ -10,7 +10,8 @@ import record_builder as build
 
 from compressbench.core.statistics import Interval, mcnemar_p
 from compressbench.records.record import Paired, Score
-from compressbench.report.against import against_baseline, paired_ratio, ratio_verdict, reference, score_verdict
+from compressbench.report.against import against_baseline, ratio_verdict, reference, score_verdict
+from compressbench.report.paired import paired_ratio
 
 WORDS = ("faster", "slower")
 
@@ -22,7 +23,7 @@ WORDS = ("faster", "slower")
         ((1.30, 1.28, 1.32), 0.004, True, "slower", ""),
         ((0.50, 0.49, 0.51), 0.004, False, "undecided", "a steady state was not reached"),
         ((0.50, 0.40, 1.01), 0.004, True, "undecided", "the interval holds 1"),
-        ((0.97, 0.96, 0.98), 0.040, True, "undecided", "differs from a copy of itself by up to 4.0 %"),
+        ((0.97, 0.96, 0.98), 0.040, True, "undecided", "differs from itself by up to 4.0 %"),
         ((0.97, 0.96, 0.98), 0.029, True, "faster", ""),
         ((0.97, 0.96, 0.98), None, True, "undecided", "was not measured"),
         ((0.992, 0.991, 0.993), 0.001, True, "same", ""),
@@ -138,8 +139,8 @@ def test_energy_is_compared_per_call() -> None:
     assert found["energy_j_per_inference"].ratio == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("missing", [1, 24])
-def test_energy_that_is_missing_in_a_block_is_not_compared(missing: int) -> None:
+@pytest.mark.parametrize("missing", [8, 24])
+def test_energy_that_is_missing_in_many_rounds_is_not_compared(missing: int) -> None:
     run = build.measurement(0.010, 0.005, num_blocks_without_energy=missing)
     assert "energy_j_per_inference" not in against(candidate(measurement=run))
 

@@ -29,34 +29,43 @@ def test_a_fake_session_takes_as_long_as_it_is_told() -> None:
     as_session: Session = session
     assert as_session({"x": 1}) == {"x": 1}
     session({})
-    session.generate({}, 3)
-    assert clock() == 400_000_000
-    assert session.num_calls == 3
+    stamps: list[int] = []
+    grown = session.generate({"input_ids": [[7, 8], [9, 9]]}, 3, lambda: stamps.append(clock()))
+    assert grown == [[7, 8, 0, 0, 0], [9, 9, 0, 0, 0]]
+    assert stamps == [400_000_000, 600_000_000, 700_000_000]
+    assert session.num_calls == 5
     growing = FakeSession(clock, lambda call: float(call))
     for _ in range(4):
         growing({})
-    assert clock() == 400_000_000 + 6_000_000_000
+    assert clock() == 700_000_000 + 6_000_000_000
     session.synchronize()
     session.close()
     assert session.device == "cpu"
 
 
 def test_an_instrument_replays_its_windows_and_raises_what_it_was_given() -> None:
-    instrument = ReplayInstrument([{"energy_j": 1.0}, MeterError("lost")])
+    instrument = ReplayInstrument([{"energy_j": 1.0}, "counter reset", MeterError("lost")])
     as_instrument: Instrument = instrument
-    assert as_instrument.provenance.kind == "measured"
+    assert as_instrument.provenances["energy_j"].kind == "measured"
     for _ in range(2):  # round and round
         instrument.start()
-        assert instrument.stop() == {"energy_j": 1.0}
+        instrument.stop()
+        instrument.stop()
         with pytest.raises(MeterError, match="lost"):
             instrument.stop()
+        first, second = instrument.collect()
+        assert (dict(first.values), first.reason) == ({"energy_j": 1.0}, "")
+        assert (dict(second.values), second.reason) == ({}, "counter reset")
+        assert instrument.collect() == []
     instrument.close()
-    assert instrument.calls == ["start", "stop", "stop"] * 2 + ["close"]
+    assert instrument.calls == ["start", "stop", "stop", "stop", "collect", "collect"] * 2 + ["close"]
 
 
 def test_a_broken_instrument_works_until_it_breaks_and_stays_broken() -> None:
     instrument = BrokenInstrument(2, {"energy_j": 3.0})
-    assert [instrument.stop() for _ in range(2)] == [{"energy_j": 3.0}] * 2
+    for _ in range(2):
+        instrument.stop()
+    assert [dict(window.values) for window in instrument.collect()] == [{"energy_j": 3.0}] * 2
     for _ in range(20):
         with pytest.raises(MeterError, match="unplugged"):
             instrument.stop()

@@ -97,7 +97,7 @@ class Scripted:
             logits[:, : ids.shape[1] - self.shift].scatter_(2, ids[:, self.shift :, None], 50.0)
         return logits
 
-    def generate(self, batch: Batch, num_tokens: int) -> Any:
+    def generate(self, batch: Batch, num_tokens: int, on_token: Any = None) -> Any:
         raise NotImplementedError
 
     def synchronize(self) -> None:

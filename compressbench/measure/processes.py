@@ -1,0 +1,127 @@
+"""Arms in alternating processes, for models that don't fit on a device together.
+
+Every block has a process of its own, which loads the arm's saved model, warms up and measures: expensive, and free of
+whatever a neighbour leaves behind. The order of the arms is that of the rounds in one process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compressbench.core.errors import CellError
+from compressbench.core.progress import Progress
+from compressbench.measure.arm_process import Job, Result
+from compressbench.measure.blocks import Comparison
+from compressbench.measure.schedule import Schedule, positions
+from compressbench.records.evidence import DisturbanceRule, Evidence
+from compressbench.records.measurement import Arm, Block, Measurement, WarmUp
+
+RunJob = Callable[[Job], Result]
+_LAST_LINES = 5
+
+
+def compare_in_processes(
+    jobs: Mapping[Arm, Job], shape: Mapping[str, Any], schedule: Schedule, progress: Progress, run_job: RunJob
+) -> Comparison:
+    """The schedule with a process per block. `jobs` has the baseline's and the candidate's; the control is the baseline's.
+
+    `run_job` is `in_a_process` with a folder. Raises CellError if a process fails.
+    """
+    every = {**jobs, "control": jobs["baseline"]}
+    visits = _Visits()
+    with progress.bar("measure", schedule.rounds) as bar:
+        for number in range(schedule.rounds):
+            for position, arm in positions(number):
+                job = every[arm].model_copy(update={"num_calls": visits.lengths.get(arm)})
+                visits.add(number, position, arm, run_job(job))
+            bar.advance()
+    return Comparison(visits.as_measurement(shape, schedule), visits.failed)
+
+
+def in_a_process(folder: Path) -> RunJob:
+    """Runs a job with this interpreter; its job and its result pass through files in `folder`."""
+
+    def run(job: Job) -> Result:
+        told, found = folder / "job.json", folder / "result.json"
+        told.write_text(job.model_dump_json())
+        found.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "compressbench.measure.arm_process", str(told), str(found)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own module
+        if done.returncode or not found.exists():
+            last = " / ".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+            raise CellError(f"the process of an arm ended with exit code {done.returncode}", got=last)
+        return Result.model_validate_json(found.read_text())
+
+    return run
+
+
+@dataclass
+class _Visits:
+    """What the processes found so far, in their order."""
+
+    blocks: list[Block] = field(default_factory=list)
+    results: list[tuple[Arm, Result]] = field(default_factory=list)
+    lengths: dict[Arm, int] = field(default_factory=dict)
+
+    def add(self, number: int, position: int, arm: Arm, result: Result) -> None:
+        self.results.append((arm, result))
+        self.blocks.append(result.block.model_copy(update={"round": number, "position": position, "arm": arm}))
+        self.lengths.setdefault(arm, len(result.block.latencies_ns))
+        if arm in ("baseline", "control"):
+            self.lengths = {"baseline": self.lengths[arm], "control": self.lengths[arm], **self.lengths}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Meters that couldn't be opened or broke in some process."""
+        return {name: why for _, each in self.results for name, why in {**each.absent, **each.failed}.items()}
+
+    def as_measurement(self, shape: Mapping[str, Any], schedule: Schedule) -> Measurement:
+        results = [result for _, result in self.results]
+        evidence = merged([result.evidence for result in results])
+        return Measurement(
+            protocol=2,
+            tier=schedule.tier,
+            warm_up={arm: self._warm_up(arm) for arm in ("baseline", "candidate")},
+            blocks=tuple(self.blocks),
+            provenance={name: how for result in results for name, how in result.provenance.items()},
+            harness_overhead_ns=max(result.harness_overhead_ns for result in results),
+            calls_per_block=self.lengths,
+            num_planned_rounds=schedule.rounds,
+            isolation="processes",
+            evidence=evidence,
+            rule=None if evidence is None else DisturbanceRule(),
+            **shape,
+        )
+
+    def _warm_up(self, arm: Arm) -> WarmUp:
+        """Of all processes of an arm together: steady if each of them was."""
+        found = [result.warm_up for of, result in self.results if of == arm]
+        unsteady = [each.reason for each in found if each.steady_state != "yes"]
+        return WarmUp(
+            num_calls=sum(each.num_calls for each in found),
+            seconds=sum(each.seconds for each in found),
+            first_call_s=found[0].first_call_s,
+            steady_state="not-reached" if unsteady else "yes",
+            reason=f"{len(unsteady)} of {len(found)} processes: {unsteady[0]}" if unsteady else "",
+        )
+
+
+def merged(parts: Sequence[Evidence | None]) -> Evidence | None:
+    """One value per block from processes that each saw one; None where a process couldn't read it."""
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    names = [name for name in Evidence.model_fields if name not in ("unread", "notes")]
+    columns = {name: [_only(getattr(part, name)) for part in found] for name in names}
+    read = {name: tuple(column) for name, column in columns.items() if any(value is not None for value in column)}
+    unread = {name: why for part in found for name, why in part.unread.items()}
+    return Evidence(**read, unread=unread, notes=tuple(dict.fromkeys(note for part in found for note in part.notes)))
+
+
+def _only(column: Iterable[float | None]) -> float | None:
+    return next(iter(column), None)

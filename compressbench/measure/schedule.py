@@ -1,0 +1,101 @@
+"""How long and in which order the arms of a comparison run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from compressbench.measure.steady_state import WarmUpRule
+from compressbench.recipe.schema import Workload
+from compressbench.records.measurement import Arm, Tier
+
+ARMS: tuple[Arm, ...] = ("baseline", "candidate", "control")
+_HALVES: tuple[tuple[Arm, ...], ...] = (
+    ("baseline", "candidate", "control"),
+    ("candidate", "control", "baseline"),
+    ("control", "baseline", "candidate"),
+)
+# a comparison that was disturbed again and again ends all the same
+_EXTRA_ROUNDS_SHARE = 0.5
+
+
+class TierRule(NamedTuple):
+    """What a tier means: rounds of six blocks, two per arm, and `idle_s` of reading nothing before and after.
+
+    `audit` has the 600 s per arm of MLPerf's single stream.
+    """
+
+    rounds: int
+    block_s: float
+    warm_up: WarmUpRule
+    idle_s: float
+
+
+TIERS: dict[Tier, TierRule] = {
+    "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=5.0), 0.5),
+    "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=20.0), 10.0),
+    "audit": TierRule(100, 3.0, WarmUpRule(min_s=3.0, max_s=60.0), 30.0),
+}
+
+
+class Schedule(NamedTuple):
+    """`rounds` of six blocks, each of about `block_s` seconds; disturbed rounds are repeated up to half as many times."""
+
+    rounds: int
+    block_s: float
+    output_tokens: int | None = None
+    warm_up: WarmUpRule = WarmUpRule()
+    tier: Tier = "smoke"
+    idle_s: float = 0.0
+
+    @classmethod
+    def of(cls, workload: Workload) -> Schedule:
+        rule = TIERS[workload.tier]
+        return cls(
+            rounds=workload.rounds or rule.rounds,
+            block_s=workload.block_s or rule.block_s,
+            output_tokens=workload.output_tokens,
+            warm_up=rule.warm_up,
+            tier=workload.tier,
+            idle_s=rule.idle_s,
+        )
+
+    @property
+    def max_extra_rounds(self) -> int:
+        return int(self.rounds * _EXTRA_ROUNDS_SHARE)
+
+    @property
+    def seconds(self) -> float:
+        """About how long one comparison takes, if no round has to be repeated."""
+        warm_up_s = (len(ARMS) - 1) * self.warm_up.min_s
+        return self.rounds * 2 * len(ARMS) * self.block_s + warm_up_s + 2 * self.idle_s
+
+    def announcement(self, min_window_s: float, num_cells: int) -> str:
+        """One line that says how long measuring will take, before it starts; evaluation and compression come on top.
+
+        `min_window_s` is what the slowest meter asks of a block.
+        """
+        real = self._replace(block_s=max(self.block_s, min_window_s), idle_s=max(self.idle_s, min_window_s))
+        per_arm_s = 2 * real.rounds * real.block_s
+        return (
+            f"tier {self.tier}: {real.rounds} rounds of 6 blocks of {real.block_s:g} s, {per_arm_s:.3g} s per arm; "
+            f"measuring takes about {duration(real.seconds)} for each of {num_cells} models, "
+            f"{duration(num_cells * real.seconds)} in all"
+        )
+
+
+def order_of(round_number: int) -> tuple[Arm, ...]:
+    """A B C C B A, B C A A C B, C A B B A C, and again: mirrored, so that a linear drift meets all arms alike."""
+    half = _HALVES[round_number % len(_HALVES)]
+    return (*half, *reversed(half))
+
+
+def positions(round_number: int) -> Iterator[tuple[int, Arm]]:
+    yield from enumerate(order_of(round_number))
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

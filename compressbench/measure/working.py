@@ -1,0 +1,92 @@
+"""Block meters while they work: one that breaks is dropped with its reason, and with it all that it had read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from compressbench.core.errors import MeterError
+from compressbench.core.protocols import HasSeries, Instrument, Provenance, Window
+
+
+class WindowsOfBlock(NamedTuple):
+    """What all instruments read in one window: values and uncertainties by name, and by meter why there is none."""
+
+    raw: dict[str, float]
+    uncertainties: dict[str, float]
+    void: dict[str, str]
+
+
+@dataclass
+class Working:
+    """The instruments that still work; `failed` has the reasons of the others."""
+
+    open: dict[str, Instrument]
+    failed: dict[str, str] = field(default_factory=dict)
+    _names: dict[str, set[str]] = field(default_factory=dict)
+    _num_marked: int = 0
+
+    @property
+    def min_window_s(self) -> float:
+        return max((instrument.min_window_s for instrument in self.open.values()), default=0.0)
+
+    def start(self) -> None:
+        self._each(lambda name, instrument: instrument.start())
+
+    def stop(self) -> None:
+        self._each(lambda name, instrument: instrument.stop())
+        self._num_marked += 1
+
+    def collect(self) -> list[WindowsOfBlock]:
+        """One entry per window since the last time, in their order. May wait for the next tick of the slowest meter."""
+        found = [WindowsOfBlock({}, {}, {}) for _ in range(self._num_marked)]
+        self._num_marked = 0
+
+        def read(name: str, instrument: Instrument) -> None:
+            windows = instrument.collect()
+            if len(windows) != len(found):
+                raise MeterError(f"the meter '{name}' gave {len(windows)} windows for {len(found)}")
+            for into, window in zip(found, windows, strict=True):
+                self._take(name, window, into)
+
+        self._each(read)
+        return found
+
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]] | None:
+        """When the energy meter moved in that time; None if no meter keeps that. Call it before `collect`."""
+        for instrument in self.open.values():
+            if isinstance(instrument, HasSeries):
+                return instrument.series(begin_ns, end_ns)
+        return None
+
+    def provenance(self) -> dict[str, Provenance]:
+        """How every value that was read came about."""
+        return {
+            value: instrument.provenances[value]
+            for name, instrument in self.open.items()
+            for value in sorted(self._names.get(name, ()))
+        }
+
+    def untrusted(self) -> set[str]:
+        """Names of the values of meters that failed later on."""
+        return {value for name in self.failed for value in self._names.get(name, ())}
+
+    def _take(self, name: str, window: Window, into: WindowsOfBlock) -> None:
+        self._names.setdefault(name, set()).update(window.values)
+        into.raw.update(window.values)
+        into.uncertainties.update(window.uncertainties)
+        if window.reason:
+            into.void[name] = window.reason
+
+    def _each(self, do: Callable[[str, Instrument], None]) -> None:
+        for name, instrument in list(self.open.items()):
+            try:
+                do(name, instrument)
+            except MeterError as error:
+                self.failed[name] = str(error)
+                del self.open[name]
+
+
+def working(instruments: Mapping[str, Instrument]) -> Working:
+    return Working(dict(instruments))

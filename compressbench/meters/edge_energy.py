@@ -1,0 +1,184 @@
+"""Joules of a window of time from the edges of a counter, with a standard uncertainty or a reason why there are none.
+
+Between the first and the last edge inside the window the energy is known. The two ends, each under a tick, are charged
+at the power that the nearest segments between edges predict; nothing outside the window enters. Whether the mean of all
+segments or rather the nearest ones predict better is tried on the segments themselves, and how wrong these predictions
+were is the uncertainty of the ends. Constant power needs none of this, and wandering power can't be had without.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from compressbench.core.errors import MeterError
+from compressbench.core.protocols import Window
+from compressbench.core.statistics import t_quantile
+from compressbench.meters.edges import Edge, EdgeLog, EdgeSampler
+from compressbench.meters.marks import Marks
+
+MIN_EDGES = 3
+MIN_TICKS = 10
+STUCK_TICKS = 5
+_MIN_WAIT_S = 2.0
+_RECENCY = 0.6  # weight of the nearest segment where the nearer ones predict better than the mean
+_FEW = 10  # segments
+_NS = 1e-9
+_Z95 = 1.959963984540054
+
+
+class EdgeWindows:
+    """The `start`, `stop` and `collect` of an instrument that is one sampled counter. `name` is that of its value."""
+
+    def __init__(self, sampler: EdgeSampler, name: str = "energy_j") -> None:
+        self._sampler, self._name, self._marks = sampler, name, Marks(sampler.timing.clock)
+
+    def start(self) -> None:
+        """Raises MeterError if the sampler has been closed."""
+        if not self._sampler.is_running:
+            raise MeterError("this meter has been closed", do="Open it again.")
+        self._marks.start()
+
+    def stop(self) -> None:
+        self._marks.stop()
+
+    def collect(self) -> list[Window]:
+        """The windows since the last call. Waits until the counter has been read after the end of the last one."""
+        marks = self._marks.take()
+        if marks:
+            self._wait_until_read(marks[-1].end_ns)
+        log = self._sampler.log()
+        windows = [energy_window(log, mark.begin_ns, mark.end_ns, self._name) for mark in marks]
+        self._sampler.forget(self._marks.needed_since_ns())
+        return windows
+
+    def _wait_until_read(self, moment_ns: int) -> None:
+        timing, tick_s = self._sampler.timing, self._sampler.tick_s or 0.0
+        deadline_ns = timing.clock() + (_MIN_WAIT_S + 2 * tick_s) / _NS
+        while self._sampler.read_until_ns < moment_ns and timing.clock() < deadline_ns:
+            timing.sleep(max(1e-3, min(tick_s, 0.1) / 4))
+
+
+def min_window_s(tick_s: float) -> float:
+    """Windows should be this long: at constant power within 1 % then, whatever the window's place between the ticks."""
+    return max(0.5, MIN_TICKS * tick_s)
+
+
+def energy_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j") -> Window:
+    """Joules between two moments under `name`, without the counter's gain; or why they can't be known."""
+    seconds = (end_ns - begin_ns) * _NS
+    first = bisect.bisect_left(log.edges, begin_ns, key=lambda edge: edge.earliest_ns)
+    inside = log.edges[first : bisect.bisect_right(log.edges, end_ns, key=lambda edge: edge.latest_ns)]
+    edges = _sharp(inside, log.tick_s)
+    if reason := _trouble(log, begin_ns, end_ns) or _gap(log, inside, edges, begin_ns, end_ns):
+        return Window(seconds=seconds, reason=reason)
+    joules, uncertainty_j = _estimate(edges, begin_ns, end_ns, log.resolution_j)
+    return Window(seconds=seconds, values={name: joules}, uncertainties={name: uncertainty_j})
+
+
+def _trouble(log: EdgeLog, begin_ns: int, end_ns: int) -> str:
+    for fault in log.faults:
+        if fault.earliest_ns <= end_ns and fault.latest_ns >= begin_ns:
+            return fault.reason
+    if begin_ns < log.begins_ns:
+        return f"{log.name} was not logged from the beginning of the window on: collect more often"
+    if log.read_until_ns < end_ns:
+        missing_s = (end_ns - log.read_until_ns) * _NS
+        return f"{log.name} was not read in the last {missing_s:.3g} s of the window"
+    return ""
+
+
+def _gap(log: EdgeLog, inside: Sequence[Edge], edges: Sequence[Edge], begin_ns: int, end_ns: int) -> str:
+    """Why the edges inside, of which `edges` are sharp, don't carry the window: too few, or the counter stood still."""
+    seconds = (end_ns - begin_ns) * _NS
+    if len(inside) < MIN_EDGES:
+        if seconds > (STUCK_TICKS + MIN_EDGES) * log.tick_s:
+            return f"{log.name} is stuck: {len(inside)} increments in {seconds:.3g} s, with a tick of {_ms(log.tick_s)}"
+        needed = (
+            f"measure {min_window_s(log.tick_s):.3g} s or longer" if math.isfinite(log.tick_s) else "measure longer"
+        )
+        return f"below resolution: {log.name} moved {len(inside)} times in {seconds:.3g} s; {needed}"
+    tick_ns = statistics.median(later.at_ns - earlier.at_ns for earlier, later in pairwise(edges))
+    longest_ns = max(inside[0].earliest_ns - begin_ns, end_ns - inside[-1].latest_ns)
+    mean_w = (edges[-1].joules - edges[0].joules) / (edges[-1].at_ns - edges[0].at_ns)
+    for earlier, later in pairwise(inside):
+        # a slow tick brings the energy of the time since the last one; a counter that stood still has lost it
+        gap_ns = later.latest_ns - earlier.latest_ns
+        if later.joules - earlier.joules < mean_w * gap_ns / 2:
+            longest_ns = max(longest_ns, gap_ns)
+    if longest_ns > STUCK_TICKS * tick_ns:
+        return f"{log.name} stood still for {longest_ns * _NS:.3g} s of the window, with a tick of {_ms(tick_ns * _NS)}"
+    return ""
+
+
+def _sharp(edges: Sequence[Edge], tick_s: float) -> Sequence[Edge]:
+    """Leave out the edges that the sampler slept over: what they counted is in the next one too."""
+    if len(edges) <= MIN_EDGES:
+        return edges
+    widest_ns = max(2 * statistics.median(edge.width_ns for edge in edges), 0.1 * tick_s / _NS)
+    sharp = [edge for edge in edges if edge.width_ns <= widest_ns]
+    return sharp if len(sharp) >= MIN_EDGES else edges
+
+
+def _estimate(edges: Sequence[Edge], begin_ns: int, end_ns: int, resolution_j: float) -> tuple[float, float]:
+    """Joules of the window and their standard uncertainty: edge timing, quantisation, and power at the ends."""
+    first, last = edges[0], edges[-1]
+    covered_s, covered_j = (last.at_ns - first.at_ns) * _NS, last.joules - first.joules
+    head_s, tail_s = (first.at_ns - begin_ns) * _NS, (end_ns - last.at_ns) * _NS
+    watts = [
+        (later.joules - earlier.joules) / ((later.at_ns - earlier.at_ns) * _NS) for earlier, later in pairwise(edges)
+    ]
+    segment_s, scale = covered_s / len(watts), (head_s + covered_s + tail_s) / covered_s
+    predict, error_w = _best_predictor(watts)
+    joules = covered_j + predict(watts[::-1])[-1] * head_s + predict(watts)[-1] * tail_s
+    # of uneven power it is luck, too, where within its ups and downs the edges and the marks fall: one segment's worth
+    ends_s2 = head_s * max(head_s, segment_s) + tail_s * max(tail_s, segment_s) + segment_s**2
+    timing_j = covered_j / covered_s * scale * math.hypot(first.width_ns, last.width_ns) * _NS / math.sqrt(12)
+    rounding_j = resolution_j * scale / math.sqrt(6)
+    return joules, math.hypot(timing_j, rounding_j, error_w * math.sqrt(ends_s2))
+
+
+def _best_predictor(watts: list[float]) -> tuple[Callable[[Sequence[float]], list[float]], float]:
+    """What predicts a segment's power best from those on one side of it, and its error (k = 1, in watts).
+
+    Tried in both directions, and not where few segments are left to predict from. The error is widened for their number,
+    so that 1.96 times it holds 95 % (Student).
+    """
+    num_skipped = (len(watts) - 1) // 3
+    found = []
+    for predict in (_means, _recent_means):
+        errors = [
+            predicted - actual
+            for series in (watts, watts[::-1])
+            for predicted, actual in zip(predict(series)[num_skipped:-1], series[num_skipped + 1 :], strict=True)
+        ]
+        found.append((math.sqrt(math.fsum(error**2 for error in errors) / len(errors)), predict))
+    error_w, predict = found[0] if found[0][0] <= 1.05 * found[1][0] else found[1]
+    if len(watts) < _FEW:
+        error_w = max(error for error, _ in found)  # the better one of two may have been lucky
+    return predict, error_w * t_quantile(0.975, len(watts) - 1) / _Z95
+
+
+def _means(series: Sequence[float]) -> list[float]:
+    """Of the first, the first two, the first three, ..."""
+    total, means = 0.0, []
+    for count, value in enumerate(series, 1):
+        total += value
+        means.append(total / count)
+    return means
+
+
+def _recent_means(series: Sequence[float]) -> list[float]:
+    """The same, forgetting exponentially."""
+    mean, means = series[0], []
+    for value in series:
+        mean += _RECENCY * (value - mean)
+        means.append(mean)
+    return means
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"

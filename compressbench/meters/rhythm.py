@@ -1,0 +1,109 @@
+"""When to look at a slow counter again: asleep for most of a tick, awake around the moment it is due to move.
+
+The tick is learned from the last few increments, and how early to wake up from how far these were off. A tick that
+changes, a counter that stands still, and one that comes back are met with readings a hundredth of the time apart that
+has passed since the last increment: often enough to know the next one within 1 %, and never many.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+
+_FINENESS, _MAX_READS_EARLY = 100, 12
+_MIN_POLL_S, _MAX_POLL_S = 1e-4, 0.1
+_MIN_SLEEP_S = 3e-4
+_RECENT_GAPS, _RECENT_ERRORS, _RESYNC_RISES = 7, 16, 3
+_NS = 1e-9
+
+
+class Rhythm:
+    """Tell it every increment of the counter, and it says how long to pause before the next reading.
+
+    It stays awake all the time until it `may_sleep`. Of a counter that is faster than `spacing_s` it then waits for one
+    increment in so many seconds.
+    """
+
+    def __init__(self, now_ns: int, spacing_s: float = 0.0) -> None:
+        self.may_sleep, self._spacing_s = False, spacing_s
+        self._gaps: deque[float] = deque(maxlen=_RECENT_GAPS)
+        self._errors: deque[float] = deque(maxlen=_RECENT_ERRORS)
+        self.restart(now_ns)
+
+    @property
+    def tick_s(self) -> float | None:
+        """The median of the last few gaps between increments; None before there were any."""
+        return statistics.median(self._gaps) if self._gaps else None
+
+    def restart(self, now_ns: int) -> None:
+        """Nothing is known of the last increment any more. The tick is kept until another one is found."""
+        self._rise_ns: float | None = None
+        self._is_vague, self._waiting_since_ns = False, now_ns
+        self._num_to_watch, self._has_overslept, self._has_slept, self._strides = _RESYNC_RISES, False, False, 1
+
+    def rise(self, earliest_ns: int, latest_ns: int) -> bool:
+        """The counter rose between these two readings. Whether that is an increment that was waited for.
+
+        It is not, if the sampler slept over several ticks on purpose: then it is about to wait for the next one.
+        """
+        if self._has_slept and self._strides > 1:
+            self._has_slept, self._waiting_since_ns = False, latest_ns
+            return False
+        at_ns = (earliest_ns + latest_ns) / 2
+        if self._has_slept:
+            self._oversleep()
+        else:
+            self._learn(at_ns)
+            self._num_to_watch, self._has_overslept = max(0, self._num_to_watch - 1), False
+        self._is_vague, self._rise_ns, self._waiting_since_ns = self._has_slept, at_ns, latest_ns
+        self._has_slept = False
+        self._strides = 1 if self._num_to_watch else self._num_ticks_apart()
+        return True
+
+    def no_rise(self) -> None:
+        """The counter was read and had not moved."""
+        if self._has_slept and self._strides > 1:
+            # it should have moved several times: the tick is another one
+            self._gaps.clear()
+            self._num_to_watch, self._strides, self._rise_ns = _RESYNC_RISES, 1, None
+        self._has_slept = False
+
+    def pause_s(self, now_ns: int) -> float:
+        tick_s = self.tick_s
+        if self.may_sleep and self._rise_ns is not None and tick_s is not None and not self._num_to_watch:
+            left_s = (self._rise_ns - now_ns) * _NS + self._strides * tick_s - self._lead_s()
+            if left_s > _MIN_SLEEP_S:
+                self._has_slept = True
+                return left_s
+        waited_s = (now_ns - self._waiting_since_ns) * _NS
+        finest_s = max(_MIN_POLL_S, (tick_s or 0.0) / _FINENESS, self._lead_s() / _MAX_READS_EARLY)
+        return min(max(waited_s / _FINENESS, finest_s), _MAX_POLL_S)
+
+    def _num_ticks_apart(self) -> int:
+        return max(1, math.ceil(self._spacing_s / self.tick_s - 0.1)) if self.tick_s and self.may_sleep else 1
+
+    def _lead_s(self) -> float:
+        """How long before an increment is due to wake up: by what was wrong lately, and a little more."""
+        tick_s = self.tick_s or 0.0
+        return min(tick_s / 2, 1.25 * max(self._errors, default=0.0) + tick_s / _FINENESS)
+
+    def _oversleep(self) -> None:
+        """Wake up earlier for a while. If that happens twice running, the tick has changed: stay awake for some."""
+        self._errors.append(2 * self._lead_s())
+        if self._has_overslept:
+            self._gaps.clear()
+            self._num_to_watch = _RESYNC_RISES
+        self._has_overslept = True
+
+    def _learn(self, at_ns: float) -> None:
+        if self._rise_ns is None or self._is_vague:
+            return
+        gap_s, tick_s = (at_ns - self._rise_ns) * _NS, self.tick_s
+        if tick_s is not None and not self._num_to_watch:
+            num_ticks = max(1, round(gap_s / tick_s)) if self._strides > 1 else 1
+            self._errors.append(abs(gap_s - num_ticks * tick_s))
+            if num_ticks > 1 and self._errors[-1] > tick_s / 4:
+                return  # it may have been another number of ticks
+            gap_s /= num_ticks
+        self._gaps.append(gap_s)
