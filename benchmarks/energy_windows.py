@@ -3,22 +3,18 @@
     python benchmarks/energy_windows.py
 
 A fake NVML that is true in time says what is right. Ours (`NvmlEnergy`) stands beside a plain difference of the counter at
-the window's ends, which is what Zeus and codecarbon take; where they are installed, they run on the same fake
-(`PYTHONPATH=DIR` for Zeus in a folder of its own). Simulated time, but for the last part: 20 windows with the real thread.
+the window's ends, which is what Zeus and codecarbon take (energy_peers.py runs those). Simulated time, but for the last
+part: 20 windows with the real thread. Takes about a minute.
 """
 # ruff: noqa: S311 - nothing here is secret
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 import random
 import time
-import warnings
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from compressbench.core.protocols import Window
 from compressbench.meters.energy_nvml import NvmlEnergy
@@ -30,9 +26,6 @@ LENGTHS_S = (0.035, 0.15, 0.5, 1.0, 2.0, 5.0)
 NUM_WINDOWS = 60
 NUM_CASES = 1000
 CALL_S = 0.007
-
-Read = Callable[[], float]
-"""Joules since the last call, or NaN."""
 
 
 class Result(NamedTuple):
@@ -73,8 +66,6 @@ def levels() -> Power:
 
 
 def main() -> None:
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")  # Zeus warns of windows of 0 J
     print_errors()
     print_coverage()
     print_real_time()
@@ -82,9 +73,8 @@ def main() -> None:
 
 def print_errors() -> None:
     print(f"largest |error| of {NUM_WINDOWS} windows, each up to a tick longer than stated (standard deviation), %;")
-    print("'-' is refused as below resolution, or not installed")
-    print(f"{'tick':>6} {'power':>9} {'window':>8} {'ours':>16} {'held':>6} {'difference':>16}", end="")
-    print(f" {'zeus':>16} {'codecarbon':>16}")
+    print("a window without a value was refused as below resolution")
+    print(f"{'tick':>6} {'power':>9} {'window':>8} {'values':>7} {'ours':>16} {'held':>6} {'difference':>18}")
     powers: dict[str, Power] = {"400 W": 400.0, "calls": calls, "drift": drift, "wave": wave, "levels": levels()}
     for tick_s in (0.1, 0.02):
         for name, power in powers.items():
@@ -95,9 +85,8 @@ def print_errors() -> None:
 def print_row(tick_s: float, name: str, power: Power, length_s: float) -> None:
     ours = ours_on(tick_s, power, length_s)
     held = f"{sum(one.is_held for one in ours) / len(ours):.0%}" if ours else "-"
-    print(f"{tick_s * 1e3:4.0f}ms {name:>9} {length_s:7.3f}s {spread(ours):>16} {held:>6}", end=" ")
-    peers = [peer_on(tick_s, power, length_s, peer) for peer in (difference, zeus, codecarbon)]
-    print(" ".join(f"{spread(found):>16}" for found in peers))
+    print(f"{tick_s * 1e3:4.0f}ms {name:>9} {length_s:7.3f}s {len(ours):>7} {spread(ours):>16} {held:>6}", end=" ")
+    print(f"{spread(difference_on(tick_s, power, length_s)):>18}")
 
 
 def spread(found: list[Result]) -> str:
@@ -134,65 +123,18 @@ def rounded(seconds: float, power: Power, now_s: float = 0.0) -> float:
     return math.ceil((now_s + seconds) / CALL_S) * CALL_S - now_s if power is calls else seconds
 
 
-def peer_on(tick_s: float, power: Power, length_s: float, peer: Callable[[FakeNvml], Any]) -> list[Result]:
+def difference_on(tick_s: float, power: Power, length_s: float) -> list[Result]:
     clock, randomly = EventClock(), random.Random(2)
     nvml, found = FakeNvml(clock, FakeGpu(power=power, tick_s=tick_s)), list[Result]()
-    with nvml.install(), peer(nvml) as (begin, end):
-        if begin is None:
-            return []
-        clock.advance(2.1)
-        for _ in range(NUM_WINDOWS):
-            clock.advance(rounded(randomly.uniform(0.2, 0.5), power, nvml.now_s))
-            begin()
-            begin_ns = clock()
-            clock.advance(rounded(length_s + randomly.uniform(0, tick_s), power))
-            found.append(Result(nvml.joules_between(begin_ns, clock()), end()))
-    return found
-
-
-@contextlib.contextmanager
-def difference(nvml: FakeNvml) -> Iterator[Any]:
     nvml.nvmlInit()
-    handle, at = nvml.nvmlDeviceGetHandleByIndex(0), [0]
-
-    def begin() -> None:
-        at[0] = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-
-    yield begin, lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) - at[0]) * 1e-3
-
-
-@contextlib.contextmanager
-def zeus(nvml: FakeNvml) -> Iterator[Any]:
-    try:
-        import zeus.device.gpu as gpus
-        import zeus.device.gpu.nvidia as nvidia
-        from zeus.monitor import ZeusMonitor
-    except ImportError:
-        yield None, None
-        return
-    nvidia.pynvml, gpus._gpus = nvml, None  # it keeps both
-    monitor = ZeusMonitor(gpu_indices=[0], cpu_indices=[])
-    yield (
-        lambda: monitor.begin_window("w", sync_execution=False),
-        lambda: monitor.end_window("w", sync_execution=False).gpu_energy[0],
-    )
-
-
-@contextlib.contextmanager
-def codecarbon(nvml: FakeNvml) -> Iterator[Any]:
-    try:
-        from codecarbon.core.gpu import AllGPUDevices
-        from codecarbon.core.units import Time
-    except ImportError:
-        yield None, None
-        return
-    # what its tasks do with a GPU, without two seconds of looking for everything else
-    with nvml.install():
-        devices = AllGPUDevices()
-        yield (
-            devices.start,
-            lambda: devices.get_delta(Time.from_seconds(1.0))[0]["delta_energy_consumption"].kWh * 3.6e6,
-        )
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    for _ in range(NUM_WINDOWS):
+        clock.advance(rounded(randomly.uniform(0.2, 0.5), power, nvml.now_s))
+        begin_ns, begin_mj = clock(), nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        clock.advance(rounded(length_s + randomly.uniform(0, tick_s), power))
+        found_j = (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) - begin_mj) * 1e-3
+        found.append(Result(nvml.joules_between(begin_ns, clock()), found_j))
+    return found
 
 
 def print_coverage() -> None:

@@ -219,7 +219,14 @@ def test_a_language_model_goes_down_the_same_line(tmp_path: Path) -> None:
         "name": "lm",
         "model": "embedded:shakespeare-lm",
         "tasks": [{"use": "perplexity", "data": "embedded:tinyshakespeare", "limit": 4, "window": 64}],
-        "workload": {"sequence_length": 8, "output_tokens": 4, "rounds": 2, "block_s": 0.01, "num_threads": 1},
+        "workload": {
+            "tier": "smoke",
+            "sequence_length": 8,
+            "output_tokens": 4,
+            "rounds": 2,
+            "block_s": 0.01,
+            "num_threads": 1,
+        },
         "meters": ["latency", "size"],
         "device": "cpu",
         "candidates": [
@@ -244,7 +251,7 @@ def test_the_energy_of_a_block_is_estimated_and_says_so(parts: tuple[Path, Path]
     pytest.importorskip("codecarbon", reason="codecarbon is not installed")
     sections: dict[str, Any] = {
         "meters": ["latency", "energy"],
-        "workload": {"sequence_length": 8, "rounds": 1, "block_s": 0.25},
+        "workload": {"tier": "smoke", "sequence_length": 8, "rounds": 1, "block_s": 0.25},
     }
     recipe = write_recipe(tmp_path / "r.yaml", recipe_data(*parts, [], **sections))
     record = next(iter(run_recipe(recipe, tmp_path / "out")))
@@ -291,7 +298,7 @@ def test_the_embedded_classifier_does_what_the_quickstart_promises(tmp_path: Pat
         "name": "embedded",
         "model": "embedded:minilm-banking77",
         "tasks": [{"use": "text-classification", "data": "embedded:banking77", "limit": 200}],
-        "workload": {"sequence_length": 16, "rounds": 2, "block_s": 0.05},
+        "workload": {"tier": "smoke", "sequence_length": 16, "rounds": 2, "block_s": 0.05},
         "meters": ["latency", "memory", "size"],
         "device": "cpu",
         "candidates": [

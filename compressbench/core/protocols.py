@@ -263,8 +263,8 @@ class Instrument(Protocol):
 class HasSeries(Protocol):
     """An instrument that keeps when its counter moved, so that phases within a window can be told apart."""
 
-    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
-        """The counter's increments in that time: nanoseconds of `time.perf_counter_ns`, and joules so far."""
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]] | None:
+        """Its increments in that time: nanoseconds of `time.perf_counter_ns`, and joules so far; None: not kept."""
         ...
 
 

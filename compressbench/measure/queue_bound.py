@@ -185,8 +185,8 @@ class _Trial:
 
     def too_short(self) -> str:
         return (
-            f"{len(self.real)} queries are too few at a load of {100 * self.load:.0f} %, where the queue remembers about "
-            f"{self.memory:.0f}: it needs {_LEAST_MEMORIES} times as many"
+            f"{len(self.real)} queries are too few at a load of {100 * self.load:.0f} %, where the queue remembers the "
+            f"last {self.memory:.0f}: a trial needs {_LEAST_MEMORIES} times those"
         )
 
     def is_below(self, level: float) -> bool:

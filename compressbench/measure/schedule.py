@@ -32,8 +32,8 @@ class TierRule(NamedTuple):
 
 
 TIERS: dict[Tier, TierRule] = {
-    "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=5.0), 0.5),
-    "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=20.0), 10.0),
+    "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=3.0), 0.25),
+    "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=10.0), 10.0),
     "audit": TierRule(100, 3.0, WarmUpRule(min_s=3.0, max_s=60.0), 30.0),
 }
 
@@ -51,11 +51,14 @@ class Schedule(NamedTuple):
     @classmethod
     def of(cls, workload: Workload) -> Schedule:
         rule = TIERS[workload.tier]
+        rounds, block_s = workload.rounds or rule.rounds, workload.block_s or rule.block_s
+        # a comparison that is shorter than its tier's doesn't warm up longer than it measures
+        least, measured_s = 2 * rule.warm_up.min_s, 2 * rounds * block_s
         return cls(
-            rounds=workload.rounds or rule.rounds,
-            block_s=workload.block_s or rule.block_s,
+            rounds=rounds,
+            block_s=block_s,
             output_tokens=workload.output_tokens,
-            warm_up=rule.warm_up,
+            warm_up=rule.warm_up._replace(max_s=min(rule.warm_up.max_s, max(least, 2 * measured_s))),
             tier=workload.tier,
             idle_s=rule.idle_s,
         )

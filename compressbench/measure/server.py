@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from compressbench.core.garbage import no_garbage_collection
@@ -26,7 +26,11 @@ from compressbench.measure.server_rule import (
     FLOOR_LOAD,
     SearchPlan,
     ServerRule,
+    capacity_per_s,
     closed_loop,
+    guess_rate,
+    hopeless,
+    low_rate,
     plan_search,
     time_services,
 )
@@ -36,8 +40,10 @@ __all__ = ["ServerRule", "ServerTools", "find_highest_rate"]
 
 # before every trial, because the other arm has had the caches
 _WARM_S, _MIN_WARM_CALLS = 0.05, 1
-# the first step of a search, in resolutions: a computed rate is less certain than one of the round before
-_FIRST_STEP = 4
+# the first step of a search, in resolutions
+_FIRST_STEP = 2
+# a rate to begin at may be computed less exactly than a rate is judged
+_ROUGHLY = 10
 
 
 class ServerTools(NamedTuple):
@@ -58,14 +64,8 @@ def find_highest_rate(
 
     A limit that no rate keeps, and a budget that is too short, are results with their reason by arm, not errors.
     """
-    tools = tools or ServerTools()
-    begun = tools.clock()
-    services = time_services(calls, rule, tools.clock)
-    for call in calls.values():
-        call.take()
-    left_s = rule.budget_s - (tools.clock() - begun) / 1e9
-    search = _Search(calls, rule, tools, plan_search(services, rule, left_s, tools.num_simulated))
-    search.deadline_ns = begun + round(rule.budget_s * 1e9)
+    search = _Search(calls, rule, tools or ServerTools())
+    search.prepare()
     with (progress or SilentProgress()).bar("search the highest rate", max(1, search.plan.num_rounds)) as bar:
         while search.num_finished < search.plan.num_rounds and search.run_round():
             bar.advance()
@@ -74,24 +74,59 @@ def find_highest_rate(
 
 @dataclass
 class _Search:
+    """Rounds are independent: each times the services anew and begins where they say, on arrivals of its own.
+
+    Were a round to begin where the one before ended, it would mostly end there, too: on a noisy machine five such rounds
+    agree better with each other than with the truth, and an arm differs from itself in a third of comparisons.
+    """
+
     calls: Mapping[Arm, Caller]
     rule: ServerRule
     tools: ServerTools
-    plan: SearchPlan
-    deadline_ns: int = 0
+    plan: SearchPlan = field(default_factory=SearchPlan)
     num_finished: int = 0
     trials: list[RateTrial] = field(default_factory=list)
+    reasons: dict[Arm, str] = field(default_factory=dict)
+    _services: dict[Arm, list[int]] = field(default_factory=dict)
     _turn: int = 0
 
     def __post_init__(self) -> None:
-        self._ideal = IdealServer(max(1, self.plan.num_queries), self.tools.num_simulated)
+        self._deadline_ns = self.tools.clock() + round(self.rule.budget_s * 1e9)
+        self._all_services: dict[Arm, list[int]] = {arm: [] for arm in self.calls}
+
+    def prepare(self) -> None:
+        """Time the services, and from them plan the rounds."""
+        self._time_services()
+        self.reasons.update(hopeless(self._services, self.rule))
+        going = {arm: self._services[arm] for arm in self._going()}
+        if not going:
+            return
+        left_s = (self._deadline_ns - self.tools.clock()) / 1e9
+        self.plan = plan_search(going, self.rule, left_s, self.tools.num_simulated // _ROUGHLY)
+        if self.plan.reason:
+            self.reasons.update(dict.fromkeys(going, self.plan.reason))
+        self._ideal, self._rough = (
+            IdealServer(max(1, self.plan.num_queries), size)
+            for size in (self.tools.num_simulated, self.tools.num_simulated // _ROUGHLY)
+        )
+
+    def _going(self) -> list[Arm]:
+        return [arm for arm in self.calls if arm not in self.reasons]
+
+    def _time_services(self) -> None:
+        self._services = time_services({arm: self.calls[arm] for arm in self._going()}, self.rule, self.tools.clock)
+        for arm, services in self._services.items():
+            self.calls[arm].take()
+            self._all_services[arm] += services
 
     def run_round(self) -> bool:
-        """One search of every arm on the next pattern of arrivals; False if the budget or all hope ended before it did."""
+        """One search of every arm; False if the budget or all hope ended before it did."""
+        gc.collect()
+        if self.num_finished > 0:
+            self._time_services()
         unit = unit_arrivals(self.plan.num_queries, self.rule.seed + self.num_finished)
         judge = Judge(unit, self.rule.quantile, self.rule.limit_ns, self._ideal)
-        searches = {arm: self._search(arm) for arm in self.plan.going()}
-        gc.collect()
+        searches = {arm: self._search(arm, judge) for arm in self._going()}
         while any(search.next_rate is not None for search in searches.values()):
             for arm in self._order(searches):
                 rate = searches[arm].next_rate
@@ -103,15 +138,15 @@ class _Search:
                 trial = self._try(arm, rate, judge)
                 self.trials.append(trial)
                 searches[arm].tell(trial.is_kept)
-        self._learn(searches)
+        self._end_hopeless(searches)
         self.num_finished += 1
-        return bool(self.plan.going())
+        return bool(self._going())
 
-    def _search(self, arm: Arm) -> RateSearch:
-        resolution = self.rule.resolution
-        step = (1 + resolution) ** (_FIRST_STEP if self.num_finished == 0 else 1)
-        floor = FLOOR_LOAD * self.plan.capacity_per_s(arm)
-        return RateSearch(self.plan.guesses[arm], floor, resolution, step)
+    def _search(self, arm: Arm, judge: Judge) -> RateSearch:
+        services, resolution = self._services[arm], self.rule.resolution
+        rough = replace(judge, ideal=self._rough)
+        guess = guess_rate(services, rough, resolution) or low_rate(services)
+        return RateSearch(guess, FLOOR_LOAD * capacity_per_s(services), resolution, (1 + resolution) ** _FIRST_STEP)
 
     def _order(self, searches: Mapping[Arm, RateSearch]) -> list[Arm]:
         """A B, B A, A B, ..., so that a drift meets all arms alike."""
@@ -119,22 +154,20 @@ class _Search:
         return list(searches) if self._turn % 2 else list(reversed(list(searches)))
 
     def _has_no_time_for(self, rate: float) -> bool:
-        return self.tools.clock() + self.plan.num_queries / rate * 1e9 > self.deadline_ns
+        return self.tools.clock() + self.plan.num_queries / rate * 1e9 > self._deadline_ns
 
     def _give_reasons(self, searches: Mapping[Arm, RateSearch]) -> None:
         for arm, search in searches.items():
             if search.next_rate is not None:
-                self.plan.reasons[arm] = (
+                self.reasons[arm] = (
                     f"the budget of {self.rule.budget_s:g} s ended in round {self.num_finished + 1} of "
                     f"{self.plan.num_rounds} before the highest rate was enclosed"
                 )
 
-    def _learn(self, searches: Mapping[Arm, RateSearch]) -> None:
+    def _end_hopeless(self, searches: Mapping[Arm, RateSearch]) -> None:
         for arm, search in searches.items():
-            if search.kept is not None:
-                self.plan.guesses[arm] = search.kept
-            else:
-                self.plan.reasons[arm] = (
+            if search.is_hopeless:
+                self.reasons[arm] = (
                     f"no rate was kept, down to {search.floor:.4g} per second, {100 * FLOOR_LOAD:.0f} % of what the worker "
                     f"can answer: {self._last_reason(arm)}"
                 )
@@ -144,7 +177,7 @@ class _Search:
 
     def _try(self, arm: Arm, rate: float, judge: Judge) -> RateTrial:
         call, tools = self.calls[arm], self.tools
-        give_up = GiveUp(self.rule.limit_ns, judge.max_over(rate, self.plan.service_ns(arm)))
+        give_up = GiveUp(self.rule.limit_ns, judge.max_over(rate, 1e9 / capacity_per_s(self._services[arm])))
         closed_loop(call, _WARM_S, _MIN_WARM_CALLS, tools.clock)
         call.take()
         with no_garbage_collection():
@@ -183,15 +216,15 @@ class _Search:
         return bound.bound_ns, ""
 
     def as_record(self) -> Server:
-        rule, plan = self.rule, self.plan
+        rule = self.rule
         return Server(
             quantile=rule.quantile,
             limit_s=rule.limit_s,
             seed=rule.seed,
             resolution=rule.resolution,
             num_rounds=self.num_finished,
-            capacity_per_s={arm: plan.capacity_per_s(arm) for arm in self.calls},
-            reasons=plan.reasons,
+            capacity_per_s={arm: capacity_per_s(services) for arm, services in self._all_services.items()},
+            reasons=self.reasons,
             trials=tuple(self.trials),
         )
 

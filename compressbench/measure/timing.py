@@ -25,6 +25,7 @@ from compressbench.records.record import Role
 if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle
 
+
 @runtime_checkable
 class HasTargets(Protocol):
     """A task that knows right answers to its workload, so that what timed calls answer can be scored."""

@@ -56,8 +56,9 @@ class Working:
     def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]] | None:
         """When the energy meter moved in that time; None if no meter keeps that. Call it before `collect`."""
         for instrument in self.open.values():
-            if isinstance(instrument, HasSeries):
-                return instrument.series(begin_ns, end_ns)
+            series = instrument.series(begin_ns, end_ns) if isinstance(instrument, HasSeries) else None
+            if series is not None:
+                return series
         return None
 
     def provenance(self) -> dict[str, Provenance]:

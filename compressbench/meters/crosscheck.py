@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import Instrument, Provenance, Window
+from compressbench.core.protocols import HasSeries, Instrument, Provenance, Window
 from compressbench.records.crosscheck import CROSSCHECK
 
 NAME = "energy_j"
@@ -55,6 +55,10 @@ class Chosen:
             return windows
         self._void.update(window.reason for window in beside if window.reason)
         return [_beside(*pair) for pair in zip(windows, beside, strict=True)]
+
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]] | None:
+        """When the first meter moved; None if it doesn't keep that."""
+        return self._primary.series(begin_ns, end_ns) if isinstance(self._primary, HasSeries) else None
 
     def close(self) -> None:
         try:

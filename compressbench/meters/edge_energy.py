@@ -55,6 +55,11 @@ class EdgeWindows:
         self._sampler.forget(self._marks.needed_since_ns())
         return windows
 
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
+        """The counter's increments in that time, when and to how many joules. Call it before `collect`, which forgets."""
+        found = [(round(edge.at_ns), edge.joules) for edge in self._sampler.log().edges]
+        return [(at_ns, joules) for at_ns, joules in found if begin_ns <= at_ns <= end_ns]
+
     def _wait_until_read(self, moment_ns: int) -> None:
         timing, tick_s = self._sampler.timing, self._sampler.tick_s or 0.0
         deadline_ns = timing.clock() + (_MIN_WAIT_S + 2 * tick_s) / _NS

@@ -142,7 +142,8 @@ class EdgeSampler:
     @property
     def tick_s(self) -> float | None:
         """The counter's tick as the last few edges have it; None before there were any."""
-        return self._rhythm.tick_s
+        with self._lock:
+            return self._rhythm.tick_s
 
     def probe(self, num_edges: int = 20, limit_s: float = 5.0) -> Probe:
         """Watch the counter until it has moved so many times, at most for `limit_s`. Call it before `start`.
@@ -164,7 +165,9 @@ class EdgeSampler:
         return _summary(edges, costs_ns)
 
     def start(self) -> None:
-        """Go on in the background until `close`."""
+        """Go on in the background until `close`. A second call does nothing."""
+        if self.is_running:
+            return
         self._rhythm.may_sleep = True
         self._end = self.timing.background(self.step)
 
@@ -186,8 +189,8 @@ class EdgeSampler:
         """Everything that is remembered; as long as nobody calls `forget`, at most `MAX_EDGES` edges."""
         with self._lock:
             edges, faults, until_ns = tuple(self._edges), tuple(self._faults), self._read_until_ns
+            apart_s = max(MIN_SPACING_S, self._rhythm.tick_s or math.inf)
         begins_ns = edges[0].earliest_ns if len(edges) == MAX_EDGES else self._begins_ns
-        apart_s = max(MIN_SPACING_S, self.tick_s or math.inf)
         return EdgeLog(edges, faults, begins_ns, until_ns, apart_s, self._resolution_j, self._name)
 
     def forget(self, before_ns: int) -> None:
@@ -237,9 +240,10 @@ class EdgeSampler:
         before_ns, before_j = previous
         if joules < before_j:
             return f"{self._name} went backwards, from {before_j:.6g} to {joules:.6g} J"
-        # the first rise after a pause holds energy of up to a tick before it
-        since_ns = before_ns - (self.tick_s or 1.0) / _NS if self._risen_ns is None else self._risen_ns
-        seconds = (got_ns - since_ns) * _NS
+        tick_s = self._rhythm.tick_s or 1.0
+        # the first rise after a pause holds energy of up to a tick before it; one that comes late is followed closely
+        since_ns = before_ns - tick_s / _NS if self._risen_ns is None else self._risen_ns
+        seconds = max((got_ns - since_ns) * _NS, tick_s / 2)
         if joules - before_j > self._max_w * seconds:
             rise_j = joules - before_j
             return f"{self._name} rose by {rise_j:.6g} J in {seconds:.3g} s, which would be {rise_j / seconds:.6g} W"

@@ -77,6 +77,10 @@ class NvmlEnergy:
         """
         return self._windows.collect()
 
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
+        """When the counter moved, and to how many joules."""
+        return self._windows.series(begin_ns, end_ns)
+
     def close(self) -> None:
         """End the thread and let go of NVML. A second call does nothing."""
         if self._sampler.is_running:

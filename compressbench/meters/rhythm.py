@@ -14,6 +14,7 @@ from collections import deque
 _FINENESS, _MAX_READS_EARLY = 100, 12
 _MIN_POLL_S, _MAX_POLL_S = 1e-4, 0.1
 _MIN_SLEEP_S = 3e-4
+_TRUST = 1.0
 _RECENT_GAPS, _RECENT_ERRORS, _RESYNC_RISES = 7, 16, 3
 _NS = 1e-9
 
@@ -39,31 +40,31 @@ class Rhythm:
     def restart(self, now_ns: int) -> None:
         """Nothing is known of the last increment any more. The tick is kept until another one is found."""
         self._rise_ns: float | None = None
-        self._is_vague, self._waiting_since_ns = False, now_ns
+        self._is_vague, self._is_ready, self._waiting_since_ns = False, False, now_ns
         self._num_to_watch, self._has_overslept, self._has_slept, self._strides = _RESYNC_RISES, False, False, 1
 
     def rise(self, earliest_ns: int, latest_ns: int) -> bool:
         """The counter rose between these two readings. Whether that is an increment that was waited for.
 
-        It is not, if the sampler slept over several ticks on purpose: then it is about to wait for the next one.
+        It is not, if the sampler slept over several ticks on purpose: then it begins to wait for the next one.
         """
-        if self._has_slept and self._strides > 1:
-            self._has_slept, self._waiting_since_ns = False, latest_ns
+        if self._has_slept and self._strides > 1 and not self._is_ready:
+            self._get_ready(latest_ns)
             return False
-        at_ns = (earliest_ns + latest_ns) / 2
         if self._has_slept:
             self._oversleep()
         else:
-            self._learn(at_ns)
+            self._learn(earliest_ns, latest_ns)
             self._num_to_watch, self._has_overslept = max(0, self._num_to_watch - 1), False
-        self._is_vague, self._rise_ns, self._waiting_since_ns = self._has_slept, at_ns, latest_ns
-        self._has_slept = False
+        self._rise_ns = (earliest_ns + latest_ns) / 2
+        self._is_vague, self._waiting_since_ns = self._has_slept, latest_ns
+        self._has_slept = self._is_ready = False
         self._strides = 1 if self._num_to_watch else self._num_ticks_apart()
         return True
 
     def no_rise(self) -> None:
         """The counter was read and had not moved."""
-        if self._has_slept and self._strides > 1:
+        if self._has_slept and self._strides > 1 and not self._is_ready:
             # it should have moved several times: the tick is another one
             self._gaps.clear()
             self._num_to_watch, self._strides, self._rise_ns = _RESYNC_RISES, 1, None
@@ -79,6 +80,13 @@ class Rhythm:
         waited_s = (now_ns - self._waiting_since_ns) * _NS
         finest_s = max(_MIN_POLL_S, (tick_s or 0.0) / _FINENESS, self._lead_s() / _MAX_READS_EARLY)
         return min(max(waited_s / _FINENESS, finest_s), _MAX_POLL_S)
+
+    def _get_ready(self, now_ns: int) -> None:
+        """It has slept over several ticks, and waits for the next: that which it woke up for, if it isn't too late."""
+        self._has_slept, self._is_ready, self._waiting_since_ns = False, True, now_ns
+        if self._rise_ns is not None and self.tick_s is not None:
+            passed_s = (now_ns - self._rise_ns) * _NS - self._lead_s() / 2
+            self._strides = max(self._strides, math.ceil(passed_s / self.tick_s))
 
     def _num_ticks_apart(self) -> int:
         return max(1, math.ceil(self._spacing_s / self.tick_s - 0.1)) if self.tick_s and self.may_sleep else 1
@@ -96,14 +104,15 @@ class Rhythm:
             self._num_to_watch = _RESYNC_RISES
         self._has_overslept = True
 
-    def _learn(self, at_ns: float) -> None:
+    def _learn(self, earliest_ns: int, latest_ns: int) -> None:
+        """How far apart increments are, and by how much the expected moment lay outside of the two readings."""
+        tick_s = self.tick_s
         if self._rise_ns is None or self._is_vague:
             return
-        gap_s, tick_s = (at_ns - self._rise_ns) * _NS, self.tick_s
+        gap_s = ((earliest_ns + latest_ns) / 2 - self._rise_ns) * _NS
         if tick_s is not None and not self._num_to_watch:
             num_ticks = max(1, round(gap_s / tick_s)) if self._strides > 1 else 1
-            self._errors.append(abs(gap_s - num_ticks * tick_s))
-            if num_ticks > 1 and self._errors[-1] > tick_s / 4:
-                return  # it may have been another number of ticks
+            due_ns = self._rise_ns + num_ticks * tick_s / _NS
+            self._errors.append(max(0.0, earliest_ns - due_ns, due_ns - latest_ns) * _NS)
             gap_s /= num_ticks
         self._gaps.append(gap_s)

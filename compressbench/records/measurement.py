@@ -130,6 +130,12 @@ class RateTrial(Spec):
     lateness_p99_s: float | None = None
     first_token_ns: tuple[int, ...] = ()
 
+    @model_validator(mode="after")
+    def _is_kept_or_says_why_not(self) -> RateTrial:
+        if self.is_kept == bool(self.reason) or (self.is_kept and self.quantile_bound_s is None):
+            raise ValueError(f"a rate is kept with a bound, or has a reason (got {self.is_kept}, {self.reason!r})")
+        return self
+
 
 class Server(Spec):
     """The highest rate of arrivals at which `quantile` of the queries stays within `limit_s`.

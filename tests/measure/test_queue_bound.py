@@ -136,6 +136,36 @@ def test_the_bound_is_within_the_limit_just_where_the_trial_is_accepted() -> Non
     assert seen == {(True, False), (False, False), (False, True)}
 
 
+def test_the_bound_is_the_smallest_of_the_latencies_that_is_shown() -> None:
+    ideal, unit = IdealServer(1000, 100_000), unit_arrivals(1000, 0)
+    for seed in range(5):
+        draw = random.Random(seed)
+        services = [round(MS * draw.lognormvariate(0, 0.3)) for _ in range(1000)]
+        tried = trial(unit, 500.0, services)
+        for limit in (2 * MS, 20 * MS):
+            found = Judge(unit, 0.9, limit, ideal).bound(*tried).bound_ns
+            assert found is not None
+            assert (found <= limit) == (limit == 20 * MS)
+            before = max(latency for latency in tried[0] if latency < found)
+            assert Judge(unit, 0.9, int(found), ideal).is_within(*tried)
+            assert not Judge(unit, 0.9, before, ideal).is_within(*tried)
+
+
+def test_a_trial_that_is_short_against_the_memory_of_the_queue_shows_nothing() -> None:
+    """At a load of 95 % it remembers 1 / 2 / 0.05^2 = 200 queries of constant services: 60 times these are 12,000."""
+    unit = unit_arrivals(2000, 0)
+    judge = Judge(unit, 0.5, 1000 * MS, IdealServer(2000, 100_000))
+    assert not judge.is_within(*trial(unit, 950.0, [MS] * 2000))
+    found = judge.bound(*trial(unit, 950.0, [MS] * 2000))
+    assert found.bound_ns is None
+    assert (
+        "too few at a load of 95 %, where the queue remembers the last 200: a trial needs 60 times those"
+        in found.reason
+    )
+    # 60 x 1 / 2 / 0.13^2 = 1,775
+    assert judge.is_within(*trial(unit, 870.0, [MS] * 2000))
+
+
 def test_too_few_queries_give_no_bound_but_the_number_that_is_needed() -> None:
     unit = unit_arrivals(300, 0)
     found = Judge(unit, 0.99, 10 * MS, IdealServer(300, 50_000)).bound(*trial(unit, 300.0, [MS] * 300))

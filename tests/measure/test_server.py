@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from queue_parts import (
@@ -18,6 +21,7 @@ from queue_parts import (
     tools,
 )
 
+from compressbench.core.progress import SilentProgress
 from compressbench.core.server_rates import brackets, highest_rate, rate_ratio
 from compressbench.core.statistics import Interval
 from compressbench.measure.arrivals import arrivals_ns, unit_arrivals
@@ -123,6 +127,27 @@ def _next_trial(sequence: list[int], start: int, count: int) -> int:
     return next(at for at in range(start, len(sequence)) if sequence[at : at + count] == list(range(count)))
 
 
+def test_a_round_begins_where_its_own_calls_say_and_not_where_the_round_before_ended() -> None:
+    """The machine gets twice as fast after the first round."""
+    clock, taken_ns = FakeClock(), [4 * MS]
+
+    class Faster(SilentProgress):
+        @contextmanager
+        def bar(self, description: str, total: float) -> Iterator[Any]:
+            assert (description, total) == ("search the highest rate", 2)
+            yield SimpleNamespace(advance=lambda: taken_ns.__setitem__(0, 2 * MS))
+
+    worker = Worker(clock, lambda number: taken_ns[0])
+    found = find_highest_rate({"baseline": worker}, ServerRule(0.9, 0.04, 2, 120.0), Faster(), tools(clock))
+    first, second = brackets(found.trials, "baseline").values()
+    began = next(trial.rate_per_s for trial in found.trials if trial.round == 1)
+    assert first.kept is not None
+    assert second.kept is not None
+    assert second.kept == pytest.approx(2 * first.kept, rel=0.1)
+    assert began == pytest.approx(second.kept, rel=0.1)
+    assert found.capacity_per_s["baseline"] == pytest.approx(1000 / 2.67, rel=0.05)
+
+
 def test_both_arms_get_the_same_inputs_at_the_same_moments() -> None:
     found, workers = search(ServerRule(0.9, 0.02, 2, 60.0), constant(2 * MS), constant(2 * MS))
     of_arm = {
@@ -190,7 +215,7 @@ def test_services_that_cluster_need_more_queries_and_the_plan_says_how_many() ->
 
 
 def test_where_not_all_rounds_fit_fewer_are_run_and_their_trials_are_long_enough() -> None:
-    for budget_s, num_rounds in ((17.0, 1), (26.0, 3), (50.0, 5)):
+    for budget_s, num_rounds in ((17.0, 1), (35.0, 3), (70.0, 5)):
         found, _ = search(ServerRule(0.99, 0.02, 5, budget_s), constant(2 * MS))
         assert found.num_rounds == num_rounds
         assert found.trials[0].num_queries >= 662

@@ -66,6 +66,9 @@ def test_sizes_go_up_whatever_order_they_are_given_in_and_each_only_once() -> No
     bench = Bench(baseline=dict.fromkeys(SIZES, 100.0))
     found = bench.sweep((8, 1, 8, 2))
     assert [point.batch_size for point in found.points] == [1, 2, 8]
+    tried = [size for _, size, _ in bench.calls]
+    assert tried == sorted(tried)
+    assert len(tried) == 3 * 2 * 4
 
 
 def test_the_smallest_of_equally_fast_sizes_is_chosen() -> None:

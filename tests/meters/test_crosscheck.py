@@ -269,3 +269,13 @@ def test_power_that_can_not_be_read_for_a_while_costs_the_counter_nothing() -> N
     assert has_second.count(False) in (1, 2)
     assert has_second[-1]
     assert any("GPU is lost" in note for note in chosen.provenances["crosscheck_energy_j"].notes)
+
+
+def test_the_series_of_the_first_meter_is_given_on_if_it_keeps_one() -> None:
+    class Keeping(ReplayInstrument):
+        def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
+            return [(begin_ns, 1.0), (end_ns, 2.0)]
+
+    window = [{"energy_j": 1.0}]
+    assert Chosen(Keeping(window), ReplayInstrument(window)).series(5, 9) == [(5, 1.0), (9, 2.0)]
+    assert Chosen(ReplayInstrument(window), Keeping(window)).series(5, 9) is None

@@ -277,9 +277,9 @@ def random_power(randomly: random.Random, until_s: float) -> Power:
 
 
 def test_the_stated_interval_holds_the_truth_in_95_percent_of_random_cases() -> None:
-    randomly = random.Random(11)
+    randomly = random.Random(12)
     found = []
-    for seed in range(70):
+    for seed in range(100):
         tick_s, length_s = math.exp(randomly.uniform(-4.0, -2.3)), math.exp(randomly.uniform(-1.1, 0.8))
         gpu = FakeGpu(
             power=random_power(randomly, 40 * tick_s + length_s + 2),
@@ -293,7 +293,7 @@ def test_the_stated_interval_holds_the_truth_in_95_percent_of_random_cases() -> 
         late_s = partial(randomly.expovariate, late_rate)
         found.append(simulate(gpu, randomly.uniform(0.2, 0.5), length_s, late_s))
     with_value = [one for one in found if one.window.values]
-    assert len(with_value) >= 66
+    assert len(with_value) >= 95
     assert sum(one.is_covered for one in with_value) >= 0.95 * len(with_value)
     # and it isn't bought by saying nothing
     said = sorted(joules_of(one.window)[1] / one.truth for one in with_value)

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_it_reads_a_few_times_per_edge_and_knows_the_edge_within_a_few_hundredth
     assert bench.num_reads / len(found) < most
     assert len(found) >= 0.9 * 20 / (tick_s * math.ceil(edges.MIN_SPACING_S / tick_s - 0.1))
     narrow = [edge for edge in found if edge.width_ns <= (0.04 if jitter else 0.015) * max(tick_s, 0.01) * 1e9]
-    assert len(narrow) >= 0.9 * len(found)
+    assert len(narrow) >= (0.8 if jitter else 0.95) * len(found)
 
 
 @pytest.mark.parametrize(("factor", "tick_s"), [(10.0, 1.0), (0.1, 0.01)])
@@ -106,7 +107,40 @@ def test_a_fast_counter_that_becomes_slow_is_learned_in_three_ticks() -> None:
     assert bench.sampler.tick_s == pytest.approx(0.1, rel=0.05)
     bench.num_reads = 0
     bench.run(10.0)
-    assert bench.num_reads / len(bench.edges_after(3.45)) < 8
+    assert bench.num_reads / len(bench.edges_after(3.45)) < 5
+
+
+@pytest.mark.parametrize("tick_s", [0.001, 0.004, 0.01, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("late_s", [0.0005, 0.004, 0.012, 0.03])
+def test_however_late_the_thread_wakes_up_it_finds_edges(tick_s: float, late_s: float) -> None:
+    randomly = random.Random(5)
+    for lateness in ([late_s], [late_s, 0.0, 0.0, 0.0]):
+        bench = Bench(FakeGpu(tick_s=tick_s, jitter=0.05), late_s=partial(randomly.choice, lateness)).run(15.0)
+        expected = 10.0 / (edges.MIN_SPACING_S + tick_s + 2 * late_s)
+        assert len(bench.edges_after(5.0)) > 0.5 * expected
+        assert bench.num_reads < 200 * 15
+
+
+def test_a_thread_that_is_late_now_and_then_does_not_read_through_whole_ticks() -> None:
+    randomly = random.Random(3)
+    bench = Bench(FakeGpu(tick_s=0.02), late_s=lambda: randomly.uniform(0, 0.002)).run(3.0)
+    bench.num_reads = 0
+    bench.run(40.0)
+    assert bench.num_reads / len(bench.edges_after(3.0)) < 8
+
+
+def test_readings_far_apart_by_chance_are_no_error_of_what_was_expected() -> None:
+    randomly = random.Random(3)
+    bench = Bench(FakeGpu(), late_s=lambda: 0.004 if randomly.random() < 0.1 else 0.0).run(3.0)
+    bench.num_reads = 0
+    bench.run(60.0)
+    assert bench.num_reads / len(bench.edges_after(3.0)) < 7.2
+
+
+def test_a_late_thread_does_not_take_two_ticks_of_a_fast_counter_for_one() -> None:
+    randomly = random.Random(3)
+    bench = Bench(FakeGpu(tick_s=0.02), late_s=lambda: 0.008 if randomly.random() < 0.33 else 0.0).run(30.0)
+    assert bench.sampler.tick_s == pytest.approx(0.02, rel=0.05)
 
 
 def test_a_thread_that_wakes_up_late_wakes_up_earlier() -> None:
@@ -117,7 +151,7 @@ def test_a_thread_that_wakes_up_late_wakes_up_earlier() -> None:
         found = bench.edges_after(3.0)
         num_edges += len(found)
         num_slept_over += sum(edge.width_ns > 30e6 for edge in found)
-    assert num_slept_over < 0.055 * num_edges
+    assert num_slept_over < 0.085 * num_edges
 
 
 def test_edges_of_a_fast_counter_are_as_far_apart_as_the_log_says() -> None:
@@ -211,6 +245,49 @@ def test_a_rise_that_no_gpu_can_make_is_a_fault() -> None:
 def test_a_plausible_rise_is_none_even_after_a_late_update() -> None:
     bench = Bench(FakeGpu(power=700.0, jitter=0.5, lag_s=0.05), max_w=1400.0).run(30.0)
     assert bench.sampler.log().faults == ()
+
+
+def test_an_update_that_comes_late_and_is_followed_closely_is_none() -> None:
+    bench = Bench(FakeGpu(power=700.0, stuck_at_s=2.05, unstuck_at_s=2.199), max_w=1400.0).run(4.0)
+    log = bench.sampler.log()
+    assert log.faults == ()
+    assert len([edge for edge in log.edges if edge.earliest_ns > bench.begin_ns + 2.1e9]) >= 17
+
+
+def test_a_second_start_does_not_read_twice() -> None:
+    bench = Bench().run(3.0)
+    bench.sampler.start()
+    bench.num_reads = 0
+    bench.run(10.0)
+    assert bench.num_reads / len(bench.edges_after(3.0)) < 6
+
+
+def test_the_log_can_be_read_from_another_thread_at_any_time() -> None:
+    sampler = EdgeSampler(iter(range(10**9)).__next__, name="a counter that always rises")
+    done, errors = threading.Event(), list[BaseException]()
+
+    def write() -> None:
+        while not done.is_set():
+            sampler.step()
+
+    def read() -> None:
+        try:
+            for _ in range(3000):
+                assert sampler.tick_s is None or sampler.tick_s > 0
+            for _ in range(20):
+                log = sampler.log()
+                assert all(before.joules < after.joules for before, after in pairwise(log.edges[-1000:]))
+                sampler.forget(log.read_until_ns)
+        except BaseException as error:  # noqa: BLE001 -- it is raised below
+            errors.append(error)
+        done.set()
+
+    threads = [threading.Thread(target=write), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
 
 
 def test_a_rise_after_a_pause_of_the_whole_process_is_none() -> None:
