@@ -9,9 +9,9 @@ device is lost, comes back, is reset or stops counting in the middle of a window
 
 Zeus has an environment of its own, because its amdsmi dependency can't be imported next to ours (left out here):
 
-    python3.11 -m venv /tmp/tools/zeus
-    /tmp/tools/zeus/bin/pip install --no-deps zeus
-    /tmp/tools/zeus/bin/pip install nvidia-ml-py pydantic rich httpx python-dateutil scikit-learn pandas tyro
+    python3.11 -m venv out/zeus
+    out/zeus/bin/pip install --no-deps zeus
+    out/zeus/bin/pip install nvidia-ml-py pydantic rich httpx python-dateutil scikit-learn pandas tyro
 
 Elsewhere: ZEUS_PYTHON names its python. Without it the column is left out, and says so. Takes about 7 minutes.
 """
@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol, cast
 
 ROOT = Path(__file__).resolve().parent.parent
-ZEUS_PYTHON = Path(os.environ.get("ZEUS_PYTHON", "/tmp/tools/zeus/bin/python"))  # noqa: S108 -- said above
+ZEUS_PYTHON = Path(os.environ.get("ZEUS_PYTHON", "out/zeus/bin/python"))
 NUM_REPEATS = 20
 # half a tick more than a multiple of it, as work is: of whole ticks the same number of edges falls into every window
 WINDOWS_S = (0.15, 0.55, 1.05, 2.05, 5.05)
