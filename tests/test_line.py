@@ -80,7 +80,8 @@ def test_every_evaluated_sample_leaves_a_row(first: tuple[Path, list[Record]]) -
         assert len(rows) == score.num_samples == 40
         assert sum(row.score for row in rows) / 40 == score.value
         assert all((row.score == 1) == (row.prediction == row.target) for row in rows)
-        assert pq.read_table(out / score.samples_file).column_names == ["id", "prediction", "target", "score", "weight"]
+        columns = ["id", "prediction", "target", "score", "weight", "confidence"]
+        assert pq.read_table(out / score.samples_file).column_names == columns
 
 
 def test_baseline_and_candidate_are_measured_in_interleaved_blocks(first: tuple[Path, list[Record]]) -> None:

@@ -10,6 +10,7 @@ CompressbenchError                1   anything that compressbench itself raises
 │   ├── RecordError               2   a record that can't be read
 │   └── MissingDependencyError    2   a library that one method, runtime or meter needs
 ├── CellError                     1   one baseline or candidate failed; the others go on
+│   ├── NotFiniteError            1   a model whose answers are no numbers
 │   └── UnsupportedError          1   a method, model and device that don't go together
 ├── MeterError                    1   an instrument that can't be read
 ├── MissingMeasurementError       4   a required number is absent
@@ -82,6 +83,10 @@ class MissingDependencyError(InputError):
 
 class CellError(CompressbenchError):
     exit_code = 1
+
+
+class NotFiniteError(CellError):
+    pass
 
 
 class UnsupportedError(CellError):

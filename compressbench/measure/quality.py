@@ -11,6 +11,7 @@ from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import SampleRow, Session
 from compressbench.core.registry import Resolved
+from compressbench.core.watching import Unwatched
 from compressbench.records.record import Paired, Score
 from compressbench.records.store import RecordStore
 
@@ -32,7 +33,7 @@ class Question(NamedTuple):
 def ask(question: Question, session: Session, handle: Any, progress: Progress) -> tuple[list[SampleRow], float]:
     """The rows of all samples, and the seconds it took. Raises CellError for none, doubled ids or scores that are NaN."""
     begun = time.perf_counter()
-    rows = question.task.value.evaluate(session, handle, question.samples, progress)
+    rows = question.task.value.evaluate(session, handle, question.samples, progress, Unwatched())
     if not rows:
         raise CellError(f"the task '{question.label}' evaluated no sample")
     if len({row.id for row in rows}) != len(rows):
@@ -58,7 +59,7 @@ def score(
         metric=task.metric,
         direction=task.direction,
         is_binary=task.is_binary,
-        value=task.summarize(sum(row.score * row.weight for row in rows), sum(row.weight for row in rows)),
+        value=task.summarize(rows),
         num_samples=len(rows),
         samples_file=file,
         samples_sha256=sha256,

@@ -26,6 +26,8 @@ _CHECKSUM_AT = len(_BEGINNING)
 _VERSION = re.compile(rb'"schema_version":(\d{1,9}),\n')
 _FILE_NAME = re.compile(r".+\.\d{8}T\d{6}\.\d{6}Z\.json")
 _LONGEST_STEM = 160
+_ALWAYS = ("id", "prediction", "target", "score", "weight")
+_ALSO = "also:"
 
 
 class Unreadable(NamedTuple):
@@ -61,9 +63,10 @@ class RecordStore:
         return {record.key for record in read_records(files)[0] if record.status == "ok"} if files else set()
 
     def write_samples(self, stem: str, task: str, rows: Sequence[SampleRow]) -> tuple[str, str]:
-        """Write per-sample rows (id, prediction, target, score, weight); the file's name and its SHA-256."""
-        names = tuple(SampleRow.model_fields)
-        return self.write_columns(stem, task, {name: [getattr(row, name) for row in rows] for name in names})
+        """Write per-sample rows (id, prediction, target, score, weight, and what else they have); the file's name and its
+        SHA-256.
+        """
+        return self.write_columns(stem, task, _columns_of(rows))
 
     def write_columns(self, stem: str, what: str, columns: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
         """Write a table of columns as Parquet; the file's name and its SHA-256."""
@@ -198,7 +201,25 @@ def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[Samp
 
     import pyarrow.parquet as pq
 
-    return [SampleRow(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    return [_row_from(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def _columns_of(rows: Sequence[SampleRow]) -> dict[str, list[Any]]:
+    """One column per field that no row has at its default, and one per metric of `also`."""
+    fields = {name: field for name, field in SampleRow.model_fields.items() if name != "also"}
+    columns = {name: [getattr(row, name) for row in rows] for name in fields}
+    optional = [name for name in fields if name not in _ALWAYS]
+    for name in optional:
+        if all(value == fields[name].default for value in columns[name]):
+            del columns[name]
+    metrics = dict.fromkeys(metric for row in rows for metric in row.also)
+    return {**columns, **{f"{_ALSO}{metric}": [row.also.get(metric) for row in rows] for metric in metrics}}
+
+
+def _row_from(stored: Mapping[str, Any]) -> SampleRow:
+    also = {name.removeprefix(_ALSO): value for name, value in stored.items() if name.startswith(_ALSO)}
+    plain = {name: value for name, value in stored.items() if not name.startswith(_ALSO)}
+    return SampleRow(**plain, also={name: value for name, value in also.items() if value is not None})
 
 
 def cannot_read_samples(path: Path, why: str) -> RecordError:

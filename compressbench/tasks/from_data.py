@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from compressbench.core.spec import Spec
 from compressbench.data.sources import Form, HubSource, check_source, locate
+from compressbench.tasks.declared import Declared
 from compressbench.tasks.leakage import refuse_evaluation_data
 
 
-class FromData(Spec):
+class FromData(Declared):
     """`form` says what the data is read as: samples (a table) or one text."""
 
     form: ClassVar[Form]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from compressbench.core.errors import CellError, DataError
+from compressbench.core.errors import DataError, NotFiniteError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.protocols import Batch, SampleRow, Session, Watch
 from compressbench.data.sources import Form
 from compressbench.data.text import Text, load_text
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks.batching import require_positions
+from compressbench.tasks.declared import weighted_mean
 from compressbench.tasks.from_data import FromData
 from compressbench.tasks.leakage import refuse_evaluation_data
 
@@ -39,7 +40,7 @@ class Perplexity(FromData):
     direction: ClassVar[Literal["higher", "lower"]] = "lower"
     head: ClassVar[str] = "causal-lm"
     form: ClassVar[Form] = "text"
-    is_binary: ClassVar[bool] = False
+    is_log: ClassVar[bool] = True
 
     column: str = "text"
     join: str = "\n\n"
@@ -67,7 +68,9 @@ class Perplexity(FromData):
     def check_model(self, handle: ModelHandle, samples: Text) -> None:
         require_positions(handle, self.window, "Lower the task's window.")
 
-    def evaluate(self, session: Session, handle: ModelHandle, samples: Text, progress: Progress) -> list[SampleRow]:
+    def evaluate(
+        self, session: Session, handle: ModelHandle, samples: Text, progress: Progress, watch: Watch
+    ) -> list[SampleRow]:
         import torch
 
         tokens = _tokenize(handle, samples)
@@ -79,30 +82,29 @@ class Perplexity(FromData):
                 part = starts[first : first + self.batch_size]
                 ids = torch.stack([tokens[start : start + self.window] for start in part])
                 logits = session({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-                rows.extend(self._rows(part, ids, logits, units_per_token))
+                for start, window, scores in zip(part, ids, logits, strict=True):
+                    rows.append(self._row(start, window, scores, units_per_token, watch))
                 bar.advance(len(part))
         return rows
 
-    def _rows(
-        self, starts: list[int], ids: torch.Tensor, logits: torch.Tensor, units_per_token: float
-    ) -> Iterator[SampleRow]:
+    def _row(
+        self, start: int, window: torch.Tensor, logits: torch.Tensor, units_per_token: float, watch: Watch
+    ) -> SampleRow:
         import torch
 
-        for start, window, scores in zip(starts, ids, logits, strict=True):
-            num_scored = self.window - 1 if start == 0 else min(self.stride or self.window, self.window - 1)
-            targets = window[-num_scored:]
-            scores = scores[-num_scored - 1 : -1].float().cpu()
-            nats = float(torch.nn.functional.cross_entropy(scores, targets, reduction="sum"))
-            if not math.isfinite(nats):
-                raise CellError("the model gave logits that are not finite", do="Try bfloat16 or a milder setting.")
-            hits = int((scores.argmax(dim=-1) == targets).sum())
-            units = num_scored * units_per_token
-            yield SampleRow(
-                id=str(start), prediction=str(hits), target=str(num_scored), score=nats / units, weight=units
-            )
+        num_scored = self.window - 1 if start == 0 else min(self.stride or self.window, self.window - 1)
+        targets = window[-num_scored:]
+        scores = logits[-num_scored - 1 : -1].float().cpu()
+        nats = float(torch.nn.functional.cross_entropy(scores, targets, reduction="sum"))
+        if not math.isfinite(nats):
+            raise NotFiniteError("the model gave logits that are not finite", do="Try bfloat16 or a milder setting.")
+        watch.logits([str(start)], scores.unsqueeze(0))
+        hits = int((scores.argmax(dim=-1) == targets).sum())
+        units = num_scored * units_per_token
+        return SampleRow(id=str(start), prediction=str(hits), target=str(num_scored), score=nats / units, weight=units)
 
-    def summarize(self, score_sum: float, weight_sum: float) -> float:
-        return math.exp(min(score_sum / weight_sum, 700.0))
+    def summarize(self, rows: Sequence[SampleRow]) -> float:
+        return math.exp(min(weighted_mean(rows), 700.0))
 
     def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
         if self.is_on_hub:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import CellError, ModelError
+from compressbench.core.errors import ModelError, NotFiniteError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.protocols import Batch, SampleRow, Session, Watch
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
@@ -71,22 +71,37 @@ class TextClassification(FromData):
                 do="Give the data with the model's label order.",
             )
 
-    def evaluate(self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress) -> list[SampleRow]:
+    def evaluate(
+        self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress, watch: Watch
+    ) -> list[SampleRow]:
         encoded = self._encode(handle, samples)
-        predictions = [0] * len(samples)
+        found: dict[int, tuple[int, float]] = {}
         with progress.bar("evaluate", len(samples)) as bar:
             for indices in batching.batches_by_length([len(row["input_ids"]) for row in encoded], self.batch_size):
                 logits = session(batching.pad([encoded[index] for index in indices], handle.tokenizer))
-                for index, label in zip(indices, _arg_max(logits), strict=True):
-                    predictions[index] = label
+                found |= zip(indices, _likeliest(logits), strict=True)
+                watch.logits([samples.ids[index] for index in indices], logits)
                 bar.advance(len(indices))
+        cut = self._cut(handle, samples, encoded)
         return [
-            SampleRow(id=id_, prediction=str(found), target=str(label), score=float(found == label))
-            for id_, found, label in zip(samples.ids, predictions, samples.columns["label"], strict=True)
+            SampleRow(
+                id=id_,
+                prediction=str(found[index][0]),
+                target=str(label),
+                score=float(found[index][0] == label),
+                confidence=found[index][1],
+                is_truncated=index in cut,
+            )
+            for index, (id_, label) in enumerate(zip(samples.ids, samples.columns["label"], strict=True))
         ]
 
-    def summarize(self, score_sum: float, weight_sum: float) -> float:
-        return score_sum / weight_sum
+    def _cut(self, handle: ModelHandle, samples: Samples, encoded: list[dict[str, list[int]]]) -> set[int]:
+        """Those of the samples that are longer than max_length tokens."""
+        full = [index for index, row in enumerate(encoded) if len(row["input_ids"]) == self.max_length]
+        texts, pairs = samples.columns["text"], samples.columns.get("text_pair")
+        chosen = [[column[index] for index in full] for column in (texts, pairs) if column is not None]
+        ids = handle.tokenizer(*chosen, verbose=False)["input_ids"] if full else []
+        return {index for index, row in zip(full, ids, strict=True) if len(row) > self.max_length}
 
     def estimated_work(self, *, training: bool = False) -> tuple[int, int] | None:
         if self.is_on_hub:
@@ -171,9 +186,11 @@ def _spread(num_samples: int, count: int) -> list[int]:
     return [(index * num_samples // count) % num_samples for index in range(count)]
 
 
-def _arg_max(logits: torch.Tensor) -> list[int]:
+def _likeliest(logits: torch.Tensor) -> list[tuple[int, float]]:
+    """The likeliest label of each row and its probability."""
     if not bool(logits.isfinite().all()):
-        raise CellError(
+        raise NotFiniteError(
             "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
         )
-    return [int(index) for index in logits.argmax(dim=-1)]
+    probabilities, labels = logits.float().softmax(dim=-1).max(dim=-1)
+    return [(int(label), min(float(p), 1.0)) for label, p in zip(labels, probabilities, strict=True)]

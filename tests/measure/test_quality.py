@@ -17,6 +17,7 @@ from compressbench.core.protocols import SampleRow
 from compressbench.core.registry import Resolved
 from compressbench.measure.quality import Question, ask, paired, score
 from compressbench.records.store import RecordStore, read_samples
+from compressbench.tasks.declared import weighted_mean
 
 
 def rows(*scores: float, weights: list[float] | None = None) -> list[SampleRow]:
@@ -34,8 +35,8 @@ def question(answers: list[SampleRow]) -> Question:
         metric="accuracy",
         direction="higher",
         is_binary=True,
-        evaluate=lambda session, handle, samples, progress: answers,
-        summarize=lambda score_sum, weight_sum: score_sum / weight_sum,
+        evaluate=lambda session, handle, samples, progress, watch: answers,
+        summarize=weighted_mean,
     )
     samples = SimpleNamespace(source="a file", split="test", revision="sha256:1")
     return Question(Resolved("fake", task, {"window": 8}), samples, "fake-2", "Words-19-abc")

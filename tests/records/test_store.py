@@ -222,6 +222,7 @@ def test_names_of_any_length_fit_a_file_system(tmp_path: Path) -> None:
 ROWS = [
     SampleRow(id="1", prediction="a", target="b", score=0.0),
     SampleRow(id="zwölf", prediction="", target="=cmd()", score=1.5, weight=3.0),
+    SampleRow(id="3", prediction="a", target="a", score=1.0, also={"acc_norm,none": 0.5}, confidence=0.25, cluster="p"),
 ]
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from compressbench.core.errors import CellError, DataError, ModelError
 from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.watching import Unwatched
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.tasks.perplexity import Perplexity
@@ -43,11 +44,13 @@ def text(tmp_path: Path) -> Path:
 
 
 def evaluate(task: Perplexity, handle: ModelHandle, session: Session | None = None) -> list[SampleRow]:
-    return task.evaluate(session or TorchEager().prepare(handle, "cpu"), handle, task.load(), SilentProgress())
+    return task.evaluate(
+        session or TorchEager().prepare(handle, "cpu"), handle, task.load(), SilentProgress(), Unwatched()
+    )
 
 
 def perplexity(task: Perplexity, rows: list[SampleRow]) -> float:
-    return task.summarize(sum(row.score * row.weight for row in rows), sum(row.weight for row in rows))
+    return task.summarize(rows)
 
 
 def token_by_token(handle: ModelHandle, tokens: list[int], window: int, stride: int) -> dict[int, float]:
@@ -183,7 +186,9 @@ def test_logits_that_are_not_numbers_end_the_cell(text: Path, handle: ModelHandl
 
 
 def test_an_enormous_loss_is_a_large_number_and_no_overflow() -> None:
-    assert Perplexity(data="a/b").summarize(1e6, 1.0) == pytest.approx(math.exp(700))
+    assert Perplexity(data="a/b").summarize(
+        [SampleRow(id="0", prediction="0", target="1", score=1e6)]
+    ) == pytest.approx(math.exp(700))
 
 
 def test_a_stride_longer_than_its_window_is_refused() -> None:

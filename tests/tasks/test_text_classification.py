@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from compressbench.core.errors import CellError, DataError, ModelError
 from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import SampleRow
+from compressbench.core.watching import Unwatched
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.tasks.text_classification import TextClassification
@@ -59,7 +60,7 @@ def handle() -> ModelHandle:
 
 
 def evaluate(task: TextClassification, handle: ModelHandle) -> list[SampleRow]:
-    return task.evaluate(TorchEager().prepare(handle, "cpu"), handle, task.load(), SilentProgress())
+    return task.evaluate(TorchEager().prepare(handle, "cpu"), handle, task.load(), SilentProgress(), Unwatched())
 
 
 def one_by_one(handle: ModelHandle, texts: list[str], max_length: int = 128) -> list[int]:
@@ -87,7 +88,7 @@ def test_predictions_are_those_of_single_texts_whatever_the_batch(
     hits = [int(label == row["label"]) for label, row in zip(expected, samples, strict=True)]
     assert [row.score for row in found] == hits
     assert {row.weight for row in found} == {1.0}
-    accuracy = task.summarize(sum(row.score * row.weight for row in found), sum(row.weight for row in found))
+    accuracy = task.summarize(found)
     assert accuracy == sum(hits) / 100
 
 
@@ -112,7 +113,12 @@ def test_pairs_are_read_together(tmp_path: Path, handle: ModelHandle) -> None:
 
 def test_the_limit_takes_the_first_samples_under_the_same_ids(data: Path, handle: ModelHandle) -> None:
     whole, part = (evaluate(TextClassification(data=str(data), limit=limit), handle) for limit in (None, 13))
-    assert part == whole[:13]
+    # another batch has other padding, which shows in the last digits of a probability
+    assert [row.model_copy(update={"confidence": None}) for row in part] == [
+        row.model_copy(update={"confidence": None}) for row in whole[:13]
+    ]
+    for ours, theirs in zip(part, whole, strict=False):
+        assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-5)
 
 
 def test_logits_that_are_not_numbers_end_the_cell(data: Path, handle: ModelHandle) -> None:
