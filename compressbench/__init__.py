@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compressbench.core.errors import CompressbenchError
-    from compressbench.core.protocols import Facts, Method, Probe, Runtime, Task
+    from compressbench.core.protocols import Facts, Method, Probe, Runtime
+    from compressbench.core.questions import Task
     from compressbench.core.reading import Reading
     from compressbench.plan import make_plan, plan_file
     from compressbench.recipe.load import load_recipe, parse_recipe
@@ -29,7 +30,7 @@ _PLACES = {
     "Reading": "core.reading",
     "Record": "records.record",
     "Runtime": "core.protocols",
-    "Task": "core.protocols",
+    "Task": "core.questions",
     "load_recipe": "recipe.load",
     "make_plan": "plan",
     "parse_recipe": "recipe.load",

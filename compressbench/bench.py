@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.protocols import Batch, Session
+from compressbench.core.questions import SampleRow
 from compressbench.core.reading import Reading
 from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import SampleRow, Session
+from compressbench.core.protocols import Session
+from compressbench.core.questions import SampleRow
 from compressbench.core.registry import Resolved
 from compressbench.core.watching import Unwatched
 from compressbench.records.record import Paired, Score

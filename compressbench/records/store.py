@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from compressbench.core.errors import OutputError, RecordError
 from compressbench.core.garbage import no_garbage_collection
-from compressbench.core.protocols import SampleRow
+from compressbench.core.questions import SampleRow
 from compressbench.core.spec import content_hash
 from compressbench.records.files import make_folder, write_atomically
 from compressbench.records.record import READABLE_VERSIONS, SCHEMA_VERSION, Record

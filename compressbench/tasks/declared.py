@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.protocols import SampleRow
+from compressbench.core.questions import SampleRow
 from compressbench.core.spec import Spec
 
 Stratum = Literal["", "knowledge", "reasoning", "language", "instruction", "multilingual", "safety", "long context"]

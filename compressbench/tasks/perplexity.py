@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from compressbench.core.errors import DataError, NotFiniteError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, SampleRow, Session, Watch
+from compressbench.core.protocols import Batch, Session
+from compressbench.core.questions import SampleRow, Watch
 from compressbench.data.sources import Form
 from compressbench.data.text import Text, load_text
 from compressbench.models.handle import ModelHandle

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from compressbench.core.errors import ModelError, NotFiniteError
 from compressbench.core.progress import Progress
-from compressbench.core.protocols import Batch, SampleRow, Session, Watch
+from compressbench.core.protocols import Batch, Session
+from compressbench.core.questions import SampleRow, Watch
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle

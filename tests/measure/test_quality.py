@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from compressbench.core.errors import CellError
 from compressbench.core.progress import SilentProgress
-from compressbench.core.protocols import SampleRow
+from compressbench.core.questions import SampleRow
 from compressbench.core.registry import Resolved
 from compressbench.measure.quality import Question, ask, paired, score
 from compressbench.records.store import RecordStore, read_samples

@@ -15,7 +15,7 @@ import pytest
 import record_builder as build
 
 from compressbench.core.errors import OutputError, RecordError
-from compressbench.core.protocols import SampleRow
+from compressbench.core.questions import SampleRow
 from compressbench.records.record import SCHEMA_VERSION, Record
 from compressbench.records.store import RecordStore, dump, load, read_record, read_records, read_samples, stem_of
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from compressbench.core.errors import CellError, DataError, ModelError
 from compressbench.core.progress import SilentProgress
-from compressbench.core.protocols import Batch, SampleRow, Session
+from compressbench.core.protocols import Batch, Session
+from compressbench.core.questions import SampleRow
 from compressbench.core.watching import Unwatched
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager

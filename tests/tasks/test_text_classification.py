@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from compressbench.core.errors import CellError, DataError, ModelError
 from compressbench.core.progress import SilentProgress
-from compressbench.core.protocols import SampleRow
+from compressbench.core.questions import SampleRow
 from compressbench.core.watching import Unwatched
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager
