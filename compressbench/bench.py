@@ -14,14 +14,14 @@ from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
-from compressbench.core.questions import SampleRow
 from compressbench.core.reading import Reading
 from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.instruments import Opened, read_probes
-from compressbench.measure.quality import Question, ask, score
+from compressbench.measure.quality import Question
 from compressbench.measure.saved import keep, prove
 from compressbench.measure.scenario import Measured
+from compressbench.measure.scored import Quality, draws_anything
 from compressbench.measure.timing import Timing
 from compressbench.plan import Cell, Plan
 from compressbench.recipe.schema import canonical
@@ -29,16 +29,19 @@ from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment, read_environment
 from compressbench.records.measurement import Arm, Measurement
 from compressbench.records.record import Failure, RecipeRef, Record, Role
+from compressbench.records.score import Score
 from compressbench.records.store import RecordStore, stem_of
-from compressbench.report.against import against_baseline, reference
+from compressbench.report.against import costs_against_baseline, reference
 
 if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle, Supplies
 
+NOT_TIMED = "not measured: the model's answers are no numbers"
+
 
 @dataclass
 class Bench:
-    """What the cells of one run share; `record`, `baseline`, `session` and `rows` are the baseline's once it has run."""
+    """What the cells of one run share; `record`, `baseline` and `session` are the baseline's once it has run."""
 
     plan: Plan
     store: RecordStore
@@ -47,15 +50,14 @@ class Bench:
     device: str
     environment: Environment
     model: ModelHandle
-    questions: list[Question]
+    quality: Quality
     timing: Timing
     load_seconds: float
     saves: bool = False
     record: Record | None = None
     baseline: ModelHandle | None = None
     session: Session | None = None
-    rows: dict[str, list[SampleRow]] | None = None
-    _drawn: dict[Calibration, CalibrationSet] = field(default_factory=dict)
+    _drawn: dict[tuple[Calibration, int], CalibrationSet] = field(default_factory=dict)
 
     @classmethod
     def load(cls, plan: Plan, store: RecordStore, progress: Progress, *, saves: bool = False) -> Bench:
@@ -79,8 +81,9 @@ class Bench:
             timing = Timing.of(recipe, plan.schedule, questions[0], model, num_threads)
             environment = read_environment(device=device, num_threads=num_threads)
             bar.advance()
+        quality = Quality(questions, store, recipe.seed, progress, has_floor=recipe.noise_floor)
         run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return cls(plan, store, progress, run_id, device, environment, model, questions, timing, load_seconds, saves)
+        return cls(plan, store, progress, run_id, device, environment, model, quality, timing, load_seconds, saves)
 
     @property
     def batch(self) -> Batch:
@@ -102,29 +105,25 @@ class Bench:
         # before anything runs: some kernels repack weights at their first call
         folder = self._keep(cell, made.handle) if self.saves and cell.role == "candidate" else None
         session = cell.runtime.value.prepare(made.handle, self.device)
-        answers = {question.label: ask(question, session, made.handle, self.progress) for question in self.questions}
+        scores = self.quality.scores(session, made.handle, self._stem(cell))
         if cell.role == "baseline":
             self.baseline, self.session = made.handle, session
-        scores = [
-            score(
-                question, *answers[question.label], (self.rows or {}).get(question.label), self.store, self._stem(cell)
-            )
-            for question in self.questions
-        ]
-        if cell.role == "baseline":
-            self.rows = {label: rows for label, (rows, _) in answers.items()}
-        measured = self._compare(cell, session, made.handle, meters)
+        elif self.plan.recipe.repeats > 1 and draws_anything(cell.steps):
+            scores = self._repeat(cell, meters, scores)
+        is_sound = all(score.value is not None for score in scores)
+        measured = self._compare(cell, session, made.handle, meters) if is_sound else None
         batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
         readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
+        unmeasured = {} if is_sound else dict.fromkeys(("latency", "energy"), NOT_TIMED)
         record = self._record(
             cell,
             status="ok",
             steps=made.steps,
-            scores=tuple(scores),
+            scores=scores,
             measurement=measured and self._with_outputs(cell, measured),
             readings=(*made.readings, *readings, *self._load_reading(cell)),
-            absent={**meters.absent, **(measured.failed if measured else {}), **absent, **made.absent},
+            absent={**meters.absent, **(measured.failed if measured else {}), **absent, **made.absent, **unmeasured},
             artefact=artefact,
             limits=self.timing.limits,
             work=self.timing.work(made.handle, batch),
@@ -136,6 +135,16 @@ class Bench:
             session.close()
         return record
 
+    def _repeat(self, cell: Cell, meters: Opened, first: tuple[Score, ...]) -> tuple[Score, ...]:
+        """The candidate made anew with other seeds and calibration draws, to be scored and let go."""
+        for number in range(1, self.plan.recipe.repeats):
+            self.progress.say(f"{cell.name}, draw {number + 1} of {self.plan.recipe.repeats}")
+            made = apply_steps(self._start(cell, number), cell.steps, meters.instruments, self.progress)
+            session = cell.runtime.value.prepare(made.handle, self.device)
+            self.quality.draw(session, made.handle, self._stem(cell), number)
+            session.close()
+        return self.quality.over_draws(first)
+
     def _audit(self, record: Record, handle: ModelHandle, session: Session) -> Audit:
         """What the candidate really is, held against what its steps claim and what was measured of it."""
         from compressbench.measure.audited import audit
@@ -144,40 +153,42 @@ class Bench:
         disk = _disk_bytes(record)
         if self.record is None:
             return audit(handle, None, session, self.batch, Evidence(disk))
-        found = against_baseline(record, reference(self.record), ()).get("latency_p50_s")
+        found = costs_against_baseline(record, reference(self.record)).get("latency_p50_s")
         evidence = Evidence(disk, _disk_bytes(self.record), None if found is None else found.verdict)
         return audit(handle, self.baseline, session, self.batch, evidence)
 
-    def _start(self, cell: Cell) -> ModelHandle:
+    def _start(self, cell: Cell, draw: int = 0) -> ModelHandle:
         """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""
         import torch
 
-        torch.manual_seed(self.plan.recipe.seed)
-        return self.model.copy(self._supplies(cell))
+        torch.manual_seed(self.plan.recipe.seed + draw)
+        return self.model.copy(self._supplies(cell, draw))
 
-    def _supplies(self, cell: Cell) -> Supplies:
+    def _supplies(self, cell: Cell, draw: int) -> Supplies:
         from compressbench.models.handle import Supplies
         from compressbench.models.load import load_model
 
-        teacher, task, seed = self.baseline, self.plan.tasks[0].value, self.plan.recipe.seed
+        teacher, task = self.baseline, self.plan.tasks[0].value
+        folder = self.store.checkpoints / (f"{cell.key}-{draw}" if draw else cell.key)
         return Supplies(
             teacher=None if teacher is None else lambda: teacher,
             training_batches=partial(task.training_batches, self.model),
-            calibration=self._calibration,
+            calibration=partial(self._calibration, draw),
             load_model=partial(load_model, head=self.plan.head, device=self.device),
-            checkpoints=self.store.checkpoints / cell.key,
-            seed=seed,
+            checkpoints=folder,
+            seed=self.plan.recipe.seed + draw,
             progress=self.progress,
         )
 
-    def _calibration(self, wanted: Calibration) -> CalibrationSet:
+    def _calibration(self, draw: int, wanted: Calibration) -> CalibrationSet:
         """Drawn once for all candidates that ask for the same."""
         from compressbench.tasks.calibration import draw_calibration
 
-        if wanted not in self._drawn:
+        if (wanted, draw) not in self._drawn:
             task, seed = self.plan.tasks[0].value, self.plan.recipe.seed
-            self._drawn[wanted] = draw_calibration(task, self.model, wanted, seed)
-        return self._drawn[wanted]
+            own = wanted if wanted.seed is None else wanted.model_copy(update={"seed": wanted.seed + draw})
+            self._drawn[wanted, draw] = draw_calibration(task, self.model, own, seed + draw)
+        return self._drawn[wanted, draw]
 
     def _compare(self, cell: Cell, session: Session, handle: ModelHandle, meters: Opened) -> Measured | None:
         """The interleaved blocks. The baseline's partner is a copy of itself: what differs there is where it lies."""

@@ -11,7 +11,8 @@ from compressbench.core.reading import Reading
 from compressbench.measure.schedule import order_of
 from compressbench.records.environment import Environment
 from compressbench.records.measurement import Arm, Block, Measurement, WarmUp
-from compressbench.records.record import AppliedStep, Failure, ModelSource, Paired, RecipeRef, Record, Score
+from compressbench.records.record import AppliedStep, Failure, ModelSource, RecipeRef, Record
+from compressbench.records.score import Paired, Score
 
 RUN_ID = "20261122T074513.926665Z"
 ORDERS: tuple[tuple[Arm, ...], ...] = (

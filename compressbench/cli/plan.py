@@ -26,13 +26,16 @@ def plan(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
 
 
 def _as_data(planned: Plan) -> dict[str, object]:
+    from compressbench.measure.planned_samples import planned_samples
+
     cells = [
         {"name": cell.name, "role": cell.role, "key": cell.key, "steps": [step.as_data() for step in cell.steps],
          "runtime": cell.runtime.as_data(), "estimated_seconds": cell.seconds, "unsupported": cell.unsupported or None}
         for cell in planned.cells
     ]  # fmt: skip
+    samples = [planned_samples(label, task.value).model_dump(mode="json") for label, task in planned.labelled_tasks()]
     total = {"recipe": planned.recipe.name, "hash": planned.recipe_hash, "estimated_seconds": planned.seconds}
-    return {**total, "tasks": [task.as_data() for task in planned.tasks], "cells": cells}
+    return {**total, "tasks": [task.as_data() for task in planned.tasks], "samples": samples, "cells": cells}
 
 
 def _print(planned: Plan) -> None:
@@ -43,8 +46,20 @@ def _print(planned: Plan) -> None:
         typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  {time}")
         for step in cell.steps:
             typer.echo(f"      {step.name} {_options(step)}".rstrip())
+    _print_samples(planned)
     typer.echo(f"\n{planned.schedule.announcement(0.0, len(planned.cells))}")
     typer.echo(f"In all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
+
+
+def _print_samples(planned: Plan) -> None:
+    from compressbench.measure.planned_samples import planned_samples, sentences
+
+    typer.echo("")
+    for label, task in planned.labelled_tasks():
+        first, *others = sentences(planned_samples(label, task.value))
+        typer.echo(f"  {first}")
+        for other in others:
+            typer.echo(f"      {other}")
 
 
 def _options(step: Resolved) -> str:

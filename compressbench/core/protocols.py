@@ -25,6 +25,7 @@ HandleT_contra = TypeVar("HandleT_contra", contravariant=True)
 class Facts(Spec):
     """What a scheduler must know of a method; compatibility is derived from it.
 
+    `is_random` says that its seed changes what it makes, beyond the samples it calibrates or trains on.
     `accepts` are the weight formats it can start from: float32, bfloat16, float16, or packed ones such as int8.
     `requires` are the distributions (PyPI names) it needs beyond the core; those of `runs_elsewhere` may live in an
     environment of their own.
@@ -34,6 +35,7 @@ class Facts(Spec):
     needs_training_data: bool = False
     needs_teacher: bool = False
     needs_calibration: bool = False
+    is_random: bool = False
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     requires: tuple[str, ...] = ()
     runs_elsewhere: tuple[str, ...] = ()

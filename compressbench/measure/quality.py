@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from compressbench.core.errors import CellError
+from compressbench.core.errors import CellError, NotFiniteError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Session
-from compressbench.core.questions import SampleRow
+from compressbench.core.questions import SampleRow, Task, Watch
 from compressbench.core.registry import Resolved
-from compressbench.core.watching import Unwatched
-from compressbench.records.record import Paired, Score
+from compressbench.measure.calibration_error import expected_calibration_error
+from compressbench.measure.fidelity import Compared, Remembered
+from compressbench.measure.paired_rows import pair
+from compressbench.measure.plausibility import mismatch, oddities
+from compressbench.records.score import AlsoScore, Fidelity, Paired, Score, Stratum
 from compressbench.records.store import RecordStore
+
+MAX_OUTPUTS_BYTES = 64 * 2**20
 
 
 class Question(NamedTuple):
@@ -31,59 +36,120 @@ class Question(NamedTuple):
         return f"{self.task.value.protocol_id},tokenizer={self.tokenizer_id}"
 
 
-def ask(question: Question, session: Session, handle: Any, progress: Progress) -> tuple[list[SampleRow], float]:
-    """The rows of all samples, and the seconds it took. Raises CellError for none, doubled ids or scores that are NaN."""
+@dataclass(frozen=True)
+class Answers:
+    """One model's rows, and what a watch saw. Without rows `not_finite` may say that the answers were no numbers."""
+
+    rows: list[SampleRow]
+    seconds: float
+    watch: Watch
+    not_finite: str = ""
+
+
+def ask(question: Question, session: Session, handle: Any, progress: Progress, watch: Watch) -> Answers:
+    """Every sample of the question, once."""
     begun = time.perf_counter()
-    rows = question.task.value.evaluate(session, handle, question.samples, progress, Unwatched())
-    if not rows:
-        raise CellError(f"the task '{question.label}' evaluated no sample")
-    if len({row.id for row in rows}) != len(rows):
-        raise CellError(f"the task '{question.label}' gave the same sample id twice")
-    return rows, time.perf_counter() - begun
+    try:
+        rows = question.task.value.evaluate(session, handle, question.samples, progress, watch)
+    except NotFiniteError as error:
+        return Answers([], time.perf_counter() - begun, watch, str(error))
+    return Answers(rows, time.perf_counter() - begun, watch)
 
 
-def score(
-    question: Question, rows: Sequence[SampleRow], seconds: float, baseline: Sequence[SampleRow] | None,
-    store: RecordStore, stem: str,
-) -> Score:  # fmt: skip
-    """The task's result for a record; its rows are written beside it."""
-    task, samples = question.task.value, question.samples
-    file, sha256 = store.write_samples(stem, question.label, rows)
-    return Score(
-        task=question.task.name,
-        version=task.version,
-        protocol_id=question.protocol_id,
-        options=question.task.options,
-        data=samples.source,
-        split=samples.split,
-        data_revision=samples.revision,
-        metric=task.metric,
-        direction=task.direction,
-        is_binary=task.is_binary,
-        value=task.summarize(rows),
-        num_samples=len(rows),
-        samples_file=file,
-        samples_sha256=sha256,
-        seconds=seconds,
-        paired=None if baseline is None else paired(baseline, rows),
+@dataclass(frozen=True)
+class Scoring:
+    """Where results are written, and the seed of what is resampled."""
+
+    store: RecordStore
+    stem: str
+    seed: int
+
+    def score(self, question: Question, answers: Answers, baseline: Answers | None) -> Score:
+        """The task's result for a record; its rows are written beside it."""
+        task, samples, rows = question.task.value, question.samples, answers.rows
+        odd = _oddities(task, answers, baseline)
+        can_be_paired = baseline is not None and bool(rows) and not mismatch(baseline.rows, rows) and not _doubled(rows)
+        before = baseline.rows if baseline is not None and can_be_paired else None
+        file, sha256 = self.store.write_samples(self.stem, question.label, rows)
+        outputs = self._write_outputs(question.label, answers.watch) if baseline is None else {}
+        return Score(
+            task=question.task.name,
+            label=question.label,
+            version=task.version,
+            protocol_id=question.protocol_id,
+            options=question.task.options,
+            data=samples.source,
+            split=samples.split,
+            data_revision=samples.revision,
+            metric=task.metric,
+            direction=task.direction,
+            is_binary=task.is_binary,
+            scale="log" if task.is_log else "linear",
+            margin=task.margin,
+            stratum=task.stratum,
+            value=task.summarize(rows) if rows else None,
+            num_samples=len(rows),
+            samples_file=file,
+            samples_sha256=sha256,
+            seconds=answers.seconds,
+            num_truncated=sum(row.is_truncated for row in rows),
+            implausible=odd,
+            calibration_error=expected_calibration_error(rows) if task.is_binary else None,
+            also=_also(rows),
+            paired=None if before is None else pair(task, before, rows, self.seed),
+            strata=_strata(task, rows, before, self.seed),
+            fidelity=None if before is None else _fidelity(answers.watch, before, rows),
+            **outputs,
+        )
+
+    def _write_outputs(self, label: str, watch: Watch) -> dict[str, str]:
+        """The baseline's likeliest classes, unless they are too many to keep."""
+        columns = watch.columns() if isinstance(watch, Remembered) else {}
+        if not columns or columns["classes"].nbytes > MAX_OUTPUTS_BYTES:
+            return {}
+        file, sha256 = self.store.write_columns(self.stem, f"{label}.outputs", columns)
+        return {"outputs_file": file, "outputs_sha256": sha256}
+
+
+def needs_value(score: Score) -> None:
+    """Raise CellError if there is nothing that a candidate could be compared with."""
+    if score.value is None:
+        raise CellError(f"the task '{score.label}' has no result: {'; '.join(score.implausible)}")
+
+
+def _oddities(task: Task, answers: Answers, baseline: Answers | None) -> tuple[str, ...]:
+    if answers.not_finite:
+        return (answers.not_finite,)
+    odd = oddities(answers.rows, is_binary=task.is_binary)
+    other = mismatch(baseline.rows, answers.rows) if baseline is not None and answers.rows else ""
+    return (*odd, other) if other else odd
+
+
+def _doubled(rows: Sequence[SampleRow]) -> bool:
+    return len({row.id for row in rows}) < len(rows)
+
+
+def _fidelity(watch: Watch, before: Sequence[SampleRow], after: Sequence[SampleRow]) -> Fidelity | None:
+    return watch.summary(before, after) if isinstance(watch, Compared) else None
+
+
+def _also(rows: Sequence[SampleRow]) -> tuple[AlsoScore, ...]:
+    """The other metrics as means over the rows that have them."""
+    names = dict.fromkeys(name for row in rows for name in row.also)
+    return tuple(
+        AlsoScore(metric=name, value=sum(found) / len(found))
+        for name in names
+        if (found := [row.also[name] for row in rows if name in row.also])
     )
 
 
-def paired(baseline: Sequence[SampleRow], candidate: Sequence[SampleRow]) -> Paired:
-    """Differences of the same samples. Raises CellError if the two don't have the same ids, each once."""
-    before = {row.id: row for row in baseline}
-    if len(before) != len(baseline) or before.keys() != {row.id for row in candidate}:
-        raise CellError("baseline and candidate were not evaluated on the same samples")
-    differences = [row.score - before[row.id].score for row in candidate]
-    weights = [row.weight for row in candidate]
-    total = sum(weights)
-    mean = sum(d * w for d, w in zip(differences, weights, strict=True)) / total
-    square = sum(w * (d - mean) ** 2 for d, w in zip(differences, weights, strict=True)) / total
-    count = len(differences)
-    return Paired(
-        num_samples=count,
-        num_harmful=sum(d < 0 for d in differences),
-        num_beneficial=sum(d > 0 for d in differences),
-        mean_difference=mean,
-        sd_difference=math.sqrt(square * count / max(1, count - 1)),
-    )
+def _strata(task: Task, rows: Sequence[SampleRow], before: Sequence[SampleRow] | None, seed: int) -> dict[str, Stratum]:
+    """By capability, where the samples themselves say theirs."""
+    theirs = {row.id: row for row in before or ()}
+    names = sorted({row.stratum for row in rows if row.stratum})
+    found = {}
+    for name in names:
+        part = [row for row in rows if row.stratum == name]
+        paired: Paired | None = pair(task, [theirs[row.id] for row in part], part, seed) if theirs else None
+        found[name] = Stratum(num_samples=len(part), value=task.summarize(part), paired=paired)
+    return found

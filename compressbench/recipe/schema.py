@@ -153,6 +153,19 @@ class Recipe(Spec):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if there is one, else cpu.")
     seed: int = Field(0, strict=True, ge=0, le=2**32 - 1, description="Seeds every random choice.")
+    repeats: int = Field(
+        1,
+        strict=True,
+        ge=1,
+        le=100,
+        description="How often a candidate that draws anything is made, each time with another seed and calibration draw; "
+        "costs are measured on the first.",
+    )
+    noise_floor: bool = Field(
+        True,
+        strict=True,
+        description="Whether the baseline answers twice, to see how much it differs from itself.",
+    )
     baseline: Baseline = Field(default_factory=Baseline, description="What the candidates are compared with.")
     candidates: tuple[Candidate, ...] = Field(
         (), description="The compressed models; none measures the baseline alone."

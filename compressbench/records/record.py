@@ -5,6 +5,8 @@ History of SCHEMA_VERSION (a record is read by its own version; nothing is ever 
 2  adds `audit` and `artefact`; everything that version 1 has means the same, so that its records stay comparable.
 3  adds the measurement protocol 2 (see measurement.py), `limits` and `work`; readings in joules say their window and tick.
    Sizes, scores and audits stay comparable; latencies and energies compare within their own run, as ever.
+4  adds to scores what score.py has beyond `paired`: labels, margins, strata, resampled differences, fidelity, noise floors,
+   draws, plausibility. A score can be without a value. Values stay comparable; verdicts are adjusted for multiplicity now.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment
 from compressbench.records.limits import Limits, Work
 from compressbench.records.measurement import Measurement
+from compressbench.records.score import Score
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, 4)
 
 Role = Literal["baseline", "candidate"]
 
@@ -44,41 +47,6 @@ class AppliedStep(Spec):
     options: Mapping[str, Any]
     seconds: float = Field(ge=0)
     notes: Mapping[str, str | int | float | bool] = {}
-
-
-class Paired(Spec):
-    """Candidate against baseline on the same samples, as sufficient statistics of the per-sample rows.
-
-    The difference of one sample is score(candidate) - score(baseline); mean and sd are weighted by the samples' weights.
-    `num_harmful` and `num_beneficial` count the samples whose score fell or rose.
-    """
-
-    num_samples: int = Field(gt=0)
-    num_harmful: int = Field(ge=0)
-    num_beneficial: int = Field(ge=0)
-    mean_difference: float
-    sd_difference: float = Field(ge=0)
-
-
-class Score(Spec):
-    """One task's result. The rows behind it are in `samples_file`, beside the record."""
-
-    task: str
-    version: int
-    protocol_id: str
-    options: Mapping[str, Any]
-    data: str
-    split: str
-    data_revision: str
-    metric: str
-    direction: Literal["higher", "lower"]
-    is_binary: bool
-    value: float
-    num_samples: int = Field(gt=0)
-    samples_file: str
-    samples_sha256: str
-    seconds: float = Field(ge=0)
-    paired: Paired | None = None
 
 
 class Artefact(Spec):
@@ -112,7 +80,7 @@ class Record(Spec):
     the smallest difference that this machine lets anybody see.
     """
 
-    schema_version: Literal[1, 2, 3] = 3
+    schema_version: Literal[1, 2, 3, 4] = 4
     run_id: str
     created_utc: str
     recipe: RecipeRef

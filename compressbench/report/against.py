@@ -1,21 +1,14 @@
-"""A candidate against the baseline of its own run: paired ratios with their intervals, and what may be said of them."""
+"""The costs of a candidate against those of the baseline of its own run: paired ratios, and what may be said of them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from compressbench.core.server_rates import of_finished_rounds, rate_ratio
-from compressbench.core.spec import Spec
-from compressbench.core.statistics import (
-    Interval,
-    mcnemar_p,
-    mean_interval_from,
-    paired_proportion_interval,
-)
+from compressbench.core.statistics import Interval
 from compressbench.records.measurement import Measurement, Server
-from compressbench.records.record import Paired, Record, Score
+from compressbench.records.record import Record
 from compressbench.report.paired import (
     ValueOf,
     clean_ratio,
@@ -24,32 +17,10 @@ from compressbench.report.paired import (
     paired_ratio,
     quantities,
 )
+from compressbench.report.verdict import Verdict
 
 PRACTICAL_THRESHOLD = 0.01
 _COUNTED = ("peak_memory_bytes", "weights_memory_bytes", "disk_bytes", "num_parameters", "effective_bits")
-
-
-class Verdict(Spec):
-    """`ratio` is candidate / baseline with its 95 % interval. For a task metric `difference` is in the metric's unit.
-
-    verdict: faster | slower | lower | higher | same | undecided for costs, and degraded | improved | inconclusive for
-    task metrics. `reason` says why nothing more can be said. The `clean_` ratio is over undisturbed rounds only, where some
-    were disturbed; the verdict is on all.
-    """
-
-    verdict: str
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    p_value: float | None = None
-    noise: float | None = None
-    clean_ratio: float | None = None
-    clean_low: float | None = None
-    clean_high: float | None = None
-    reason: str = ""
 
 
 class Reference(NamedTuple):
@@ -68,15 +39,9 @@ def reference(baseline: Record) -> Reference:
     )
 
 
-def against_baseline(record: Record, baseline: Reference | None, metrics: Sequence[str]) -> dict[str, Verdict]:
-    """A verdict for every number that both sides have. Without the baseline's record only the scores can be compared."""
-    verdicts = {
-        name: score_verdict(score)
-        for name, score in zip(metrics, record.scores, strict=False)
-        if score.paired is not None
-    }
-    if baseline is None:
-        return verdicts
+def costs_against_baseline(record: Record, baseline: Reference) -> dict[str, Verdict]:
+    """A verdict for every cost that both sides have."""
+    verdicts: dict[str, Verdict] = {}
     for name in _COUNTED:
         ours, theirs = record.reading(name), baseline.record.reading(name)
         if ours is not None and theirs is not None and theirs.value > 0:
@@ -165,55 +130,6 @@ def _inverse(latency: Verdict) -> Verdict:
     if latency.clean_ratio and latency.clean_low and latency.clean_high:
         clean = _as_clean(Interval(1 / latency.clean_ratio, 1 / latency.clean_high, 1 / latency.clean_low))
     return latency.model_copy(update={"verdict": word, "ratio": 1 / ratio, "low": 1 / high, "high": 1 / low, **clean})
-
-
-def score_verdict(score: Score) -> Verdict:
-    """Proportions: exact McNemar and an interval of the paired difference. Others: Student on the paired differences.
-
-    Nothing is called equivalent here: that takes a declared margin and a test of its own.
-    """
-    paired = score.paired
-    assert paired is not None  # noqa: S101 -- the caller asks for paired scores only
-    if not score.is_binary and paired.num_samples < 2:
-        return Verdict(verdict="inconclusive", reason="one sample only")
-    found = _of_proportions(score, paired) if score.is_binary else _of_means(score, paired)
-    before, change = found.before, found.difference
-    is_better = change.value > 0 if score.direction == "higher" else change.value < 0
-    return Verdict(
-        verdict="inconclusive" if not found.differs else "improved" if is_better else "degraded",
-        ratio=score.value / before if before else None,
-        low=(before + change.low) / before if before else None,
-        high=(before + change.high) / before if before else None,
-        difference=change.value,
-        difference_low=change.low,
-        difference_high=change.high,
-        p_value=found.p_value,
-    )
-
-
-class _Change(NamedTuple):
-    """The baseline's metric, the candidate's less the baseline's with its interval, and whether they differ."""
-
-    before: float
-    difference: Interval
-    differs: bool
-    p_value: float | None = None
-
-
-def _of_proportions(score: Score, paired: Paired) -> _Change:
-    difference = paired_proportion_interval(paired.num_harmful, paired.num_beneficial, paired.num_samples)
-    p_value = mcnemar_p(paired.num_harmful, paired.num_beneficial)
-    return _Change(score.value - difference.value, difference, p_value < 0.05, p_value)
-
-
-def _of_means(score: Score, paired: Paired) -> _Change:
-    mean = mean_interval_from(paired.mean_difference, paired.sd_difference, paired.num_samples)
-    differs = mean.low > 0 or mean.high < 0
-    if score.metric != "perplexity":
-        return _Change(score.value - mean.value, mean, differs)
-    # its samples' scores are nats, so the exponent of their difference is the ratio of perplexities
-    before = score.value / math.exp(mean.value)
-    return _Change(before, Interval(*(before * math.expm1(each) for each in mean)), differs)
 
 
 def _copy_noise(measurement: Measurement | None, value_of: ValueOf) -> float | None:

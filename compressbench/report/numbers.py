@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from compressbench.core.reading import Reading
 from compressbench.core.statistics import proportion_interval
 from compressbench.records.measurement import Block, Measurement
-from compressbench.records.record import Record, Role, Score
+from compressbench.records.record import Record, Role
+from compressbench.records.score import Score
 from compressbench.report import energy_numbers, limit_numbers, speed_numbers
 from compressbench.report.bounded import reading
 
@@ -55,7 +56,7 @@ def batch_of(measurement: Measurement, arm: Role) -> int:
 
 def score_interval(score: Score) -> tuple[float | None, float | None]:
     """95 % interval of a score on its own: Wilson's for a proportion, none for other metrics."""
-    if not score.is_binary:
+    if not score.is_binary or score.value is None:
         return None, None
     interval = proportion_interval(score.value, score.num_samples)
     return interval.low, interval.high

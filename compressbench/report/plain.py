@@ -12,7 +12,7 @@ from pydantic_core import to_json as to_json_bytes
 from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.rows import CELL_NAMES, Row
-from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
+from compressbench.report.words import cell_lines, columns, footnotes, title
 
 _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`[]<>~&$#"})
 
@@ -24,19 +24,45 @@ def to_json(rows: Sequence[Row]) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line per row; each number with its bounds, unit, kind and reason, and its verdict with ratio and bounds."""
-    names = [*dict.fromkeys(name for row in rows for name in row.metrics), *CELL_NAMES]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    names = [*metrics, *CELL_NAMES]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["recipe", "candidate", "role", "status", "key", "run_id", "steps", *_headers(names)])
+    writer.writerow(
+        ["recipe", "candidate", "role", "status", "key", "run_id", "steps", *_headers(names), *_score_headers(metrics)]
+    )
     for row in rows:
         head: list[Any] = [row.recipe, row.candidate, row.role, row.status, row.key, row.run_id, row.steps]
-        writer.writerow([_inert(value) for value in [*head, *_values(row, names)]])
+        values = [*head, *_values(row, names), *_score_values(row, metrics)]
+        writer.writerow([_inert(value) for value in values])
     return buffer.getvalue()
 
 
 def _headers(names: Sequence[str]) -> list[str]:
     parts = ("", "_low", "_high", "_unit", "_kind", "_reason", "_verdict", "_ratio", "_ratio_low", "_ratio_high")
     return [_inert(f"{name}{part}") for name in names for part in parts]
+
+
+_OF_SCORES = (
+    "difference", "difference_low", "difference_high", "p_adjusted", "p_equivalent", "smallest_detectable",
+    "num_samples_needed", "num_harmful", "num_beneficial",
+)  # fmt: skip
+_OF_FIDELITY = ("agreement", "same_top_1", "kl_mean", "kl_median", "kl_p99", "kl_max", "cosine_mean", "length_ratio")
+
+
+def _score_headers(metrics: Sequence[str]) -> list[str]:
+    return [_inert(f"{name}_{part}") for name in metrics for part in (*_OF_SCORES, *_OF_FIDELITY, "calibration_error")]
+
+
+def _score_values(row: Row, metrics: Sequence[str]) -> list[Any]:
+    """What scores have and costs don't: the difference and its tests, and how far the answers are from the baseline's."""
+    values: list[Any] = []
+    for name in metrics:
+        verdict, found = row.against_baseline.get(name), row.fidelity.get(name)
+        values += [getattr(verdict, part, None) for part in _OF_SCORES]
+        values += [getattr(found, part, None) for part in _OF_FIDELITY]
+        values.append(row.calibration_error.get(name))
+    return values
 
 
 def _values(row: Row, names: Sequence[str]) -> list[Any]:
@@ -74,10 +100,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(row: Row, name: str) -> str:
-    cell = row.cells.get(name)
-    value = "" if cell is None else _escape(value_text(name, cell))
-    claims = [_escape(line) for line in claim_lines(name, row.against_baseline.get(name))]
-    return "<br>".join([value, *claims])
+    return "<br>".join(_escape(line) for line in cell_lines(row, name))
 
 
 def _escape(text: str) -> str:

@@ -8,9 +8,13 @@ from typing import Any
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
 from compressbench.core.units import unit_of
+from compressbench.records.plausibility import implausible
 from compressbench.records.record import Record
+from compressbench.records.score import Fidelity, Score
 from compressbench.report import numbers, rankable
-from compressbench.report.against import Reference, Verdict, against_baseline, reference
+from compressbench.report.against import Reference, costs_against_baseline, reference
+from compressbench.report.judged import Judged, StratumRow, judge
+from compressbench.report.verdict import Verdict
 
 _METER_OF = {
     "latency_p50_s": "latency",
@@ -65,7 +69,8 @@ class Cell(Spec):
 
 class Row(Spec):
     """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired; `false_claims` are
-    the audit's, None where there was no audit; `not_rankable` is why its costs must not be ranked.
+    the audit's, None where there was no audit; `implausible` is why nothing of it, `not_rankable` why its costs must not be
+    ranked. `fidelity` and `calibration_error` are by metric; `strata` begin with the capability that lost most.
     """
 
     recipe: str
@@ -79,7 +84,11 @@ class Row(Spec):
     metrics: tuple[str, ...]
     cells: Mapping[str, Cell]
     against_baseline: Mapping[str, Verdict]
+    fidelity: Mapping[str, Fidelity] = {}
+    calibration_error: Mapping[str, float] = {}
+    strata: tuple[StratumRow, ...] = ()
     false_claims: tuple[str, ...] | None = None
+    implausible: tuple[str, ...] = ()
     not_rankable: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -87,8 +96,25 @@ class Row(Spec):
 def rows_of(records: Iterable[Record]) -> list[Row]:
     """A row per record, in the order given. Baselines are found by run: a candidate is only compared within its own."""
     records = list(records)
-    baselines = {(r.run_id, r.recipe.hash): reference(r) for r in records if r.role == "baseline"}
-    return [_row(record, baselines.get((record.run_id, record.recipe.hash))) for record in records]
+    baselines = {_run_of(r): r for r in records if r.role == "baseline"}
+    references = {run: reference(r) for run, r in baselines.items()}
+    judged = _judged(records, baselines)
+    return [_row(record, references.get(_run_of(record)), judged[at]) for at, record in enumerate(records)]
+
+
+def _run_of(record: Record) -> tuple[str, str]:
+    return record.run_id, record.recipe.hash
+
+
+def _judged(records: Sequence[Record], baselines: Mapping[tuple[str, str], Record]) -> list[Judged]:
+    """The scores of each run are judged together, for their tests are one family."""
+    runs: dict[tuple[str, str], list[int]] = {}
+    for at, record in enumerate(records):
+        runs.setdefault(_run_of(record), []).append(at)
+    found: dict[int, Judged] = {}
+    for run, places in runs.items():
+        found |= zip(places, judge([records[at] for at in places], baselines.get(run)), strict=True)
+    return [found[at] for at in range(len(records))]
 
 
 def latest(records: Sequence[Record]) -> list[Record]:
@@ -102,12 +128,15 @@ def latest(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _row(record: Record, baseline: Reference | None) -> Row:
+def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     metrics = metric_names(record, None if baseline is None else baseline.record)
     cells = {name: _score_cell(record, index) for index, name in enumerate(metrics)}
     found = numbers.numbers_of(record)
     cells |= {name: _cell(record, name, found.get(name)) for name in CELL_NAMES}
-    is_paired = record.role == "candidate" and record.status == "ok"
+    is_paired = record.role == "candidate" and record.status == "ok" and baseline is not None
+    costs = costs_against_baseline(record, baseline) if is_paired and baseline is not None else {}
+    scores = list(zip(metrics, record.scores, strict=False))
+    odd = implausible(record.scores)
     return Row(
         recipe=record.recipe.name,
         candidate=record.candidate,
@@ -119,21 +148,27 @@ def _row(record: Record, baseline: Reference | None) -> Row:
         scenario=record.workload["scenario"],
         metrics=tuple(metrics),
         cells=cells,
-        against_baseline=against_baseline(record, baseline, metrics) if is_paired else {},
+        against_baseline={**{metrics[at]: verdict for at, verdict in judged.scores.items()}, **costs},
+        fidelity={name: score.fidelity for name, score in scores if score.fidelity is not None},
+        calibration_error={
+            name: score.calibration_error for name, score in scores if score.calibration_error is not None
+        },
+        strata=judged.strata,
         false_claims=None if record.audit is None else tuple(each.message for each in record.audit.false_claims),
-        not_rankable=rankable.not_rankable(record),
+        implausible=odd,
+        not_rankable=(*(f"implausible: {reason}" for reason in odd), *rankable.not_rankable(record)),
         warnings=rankable.warnings(record),
     )
 
 
 def metric_names(record: Record, baseline: Record | None = None) -> list[str]:
-    """The metrics of the record's tasks; one that stands twice is told apart by its data, and if need be by a number.
+    """The metrics of the record's tasks; one that stands twice is told apart by its task or data, if need be by a number.
 
     A record that failed before it was asked has the metrics of its baseline.
     """
     scores = record.scores or (baseline.scores if baseline is not None else ())
     asked = [_asked(use) for use in record.recipe.text["tasks"]]
-    pairs = [(score.metric, score.data) for score in scores] or asked
+    pairs = [(score.metric, _place_of(score)) for score in scores] or asked
     names = [name for name, _ in pairs]
     placed = [f"{name}@{place}" if names.count(name) > 1 else name for name, place in pairs]
     seen = [placed[:index].count(name) for index, name in enumerate(placed)]
@@ -141,17 +176,34 @@ def metric_names(record: Record, baseline: Record | None = None) -> list[str]:
 
 
 def _asked(use: Mapping[str, Any]) -> tuple[str, str]:
-    metric = {"text-classification": "accuracy", "perplexity": "perplexity"}.get(use["use"], use["use"])
+    metric = {"text-classification": "accuracy"}.get(use["use"], use["use"])
     return metric, str(use.get("data", ""))
+
+
+def _place_of(score: Score) -> str:
+    """A ready-made task has a name of its own; another one is known by its data."""
+    is_ready_made = score.label and not score.label.startswith(score.task)
+    return score.label if is_ready_made else score.data
 
 
 def _score_cell(record: Record, index: int) -> Cell:
     if index >= len(record.scores):
         return Cell(value=None, reason=_why_failed(record) or "the task was not evaluated")
     score = record.scores[index]
-    low, high = numbers.score_interval(score)
+    unit = "fraction" if is_fraction(score) else ""
+    if score.value is None:
+        return Cell(value=None, unit=unit, reason=f"implausible: {'; '.join(score.implausible)}")
     source = f"{score.num_samples} samples of {score.data} {score.split}, {score.protocol_id}"
-    return Cell(value=score.value, low=low, high=high, kind="measured", source=source)
+    if len(score.draws) > 1:
+        mean = sum(draw.value for draw in score.draws) / len(score.draws)
+        return Cell(value=mean, unit=unit, kind="measured", source=f"mean of {len(score.draws)} draws, {source}")
+    low, high = numbers.score_interval(score)
+    return Cell(value=score.value, low=low, high=high, unit=unit, kind="measured", source=source)
+
+
+def is_fraction(score: Score) -> bool:
+    """Whether a metric reads as a percentage."""
+    return score.is_binary or score.metric == "wer" or score.metric.startswith("pass@")
 
 
 def _cell(record: Record, name: str, reading: Reading | None) -> Cell:

@@ -14,11 +14,11 @@ from rich.style import Style
 from rich.text import Text
 
 from compressbench.core.names import one_line
-from compressbench.report.against import Verdict
 from compressbench.report.rows import Row
-from compressbench.report.words import claim_lines, columns, footnotes, title, value_text
+from compressbench.report.verdict import Verdict
+from compressbench.report.words import cell_lines, columns, footnotes, title, verdict_of
 
-_GOOD, _BAD = {"faster", "lower", "improved"}, {"slower", "degraded", "higher"}
+_GOOD, _BAD = {"faster", "lower", "improved", "equivalent"}, {"slower", "degraded", "higher"}
 _GOOD_IF_HIGHER = {"throughput_per_s", "max_rate_per_s"}
 _LONGEST_NAME = 40
 _GAP = "  "
@@ -127,10 +127,9 @@ def _name(row: Row) -> Lines:
 
 
 def _cell(row: Row, name: str) -> Lines:
-    cell, verdict = row.cells.get(name), row.against_baseline.get(name)
-    claims = claim_lines(name, verdict)
-    styles = ("", _style(name, verdict), *["dim"] * len(claims))
-    return list(zip(["" if cell is None else value_text(name, cell), *claims], styles, strict=False))
+    lines = cell_lines(row, name)
+    styles = ("", _style(name, verdict_of(row, name)), *["dim"] * len(lines))
+    return list(zip(lines, styles, strict=False))
 
 
 def _style(name: str, verdict: Verdict | None) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from compressbench.core.units import humanize, significant, three_digits
-from compressbench.report.against import Verdict
+from compressbench.report.quality_words import WORST, quality_lines, quality_notes, stratum_lines, worst_stratum
 from compressbench.report.rows import Cell, Row
 from compressbench.report.speed_numbers import NO_GENERATION, NO_SERVER
+from compressbench.report.verdict import Verdict
 
 DASH = "—"
 TITLES = {
+    WORST: "worst stratum",
     "latency_p50_s": "latency p50",
     "latency_p95_s": "latency p95",
     "latency_p99_s": "latency p99",
@@ -50,7 +51,7 @@ TITLES = {
 SHORT = ("peak_memory_bytes", "disk_bytes", "sparsity")
 _SPEEDS = {"offline": ("throughput_per_s",), "server": ("max_rate_per_s", "latency_p50_s")}
 _MARKS = {"estimated": " (est.)", "modelled": " (model)"}
-_FRACTIONS = {"accuracy", "sparsity", "mbu", "mfu"}
+_SHARES = {"sparsity", "mbu", "mfu"}
 
 
 def title(name: str) -> str:
@@ -59,7 +60,7 @@ def title(name: str) -> str:
 
 def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
     """The names to show: the rows' metrics, then costs; `full` shows every name."""
-    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
+    metrics = [*worst_stratum(rows), *dict.fromkeys(name for row in rows for name in row.metrics)]
     if full:
         return [*metrics, *(name for name in TITLES if any(_is_asked(row.cells.get(name)) for row in rows))]
     speeds = dict.fromkeys(name for row in rows for name in _SPEEDS.get(row.scenario, ("latency_p50_s",)))
@@ -68,6 +69,22 @@ def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
         speeds |= dict.fromkeys(("ttft_p50_s", "tpot_p50_s"))
         energy = "energy_j_per_output_token"
     return [*metrics, *speeds, energy, *SHORT]
+
+
+def cell_lines(row: Row, name: str) -> list[str]:
+    """The lines of one cell: the value, then what may be claimed of it against the baseline."""
+    if name == WORST:
+        return stratum_lines(row)
+    cell, verdict = row.cells.get(name), row.against_baseline.get(name)
+    value = "" if cell is None else value_text(name, cell)
+    return [value, *(quality_lines(row, name) if name in row.metrics else claim_lines(name, verdict))]
+
+
+def verdict_of(row: Row, name: str) -> Verdict | None:
+    """What colours a cell."""
+    if name == WORST:
+        return row.strata[0].verdict if row.strata else None
+    return row.against_baseline.get(name)
 
 
 def _is_asked(cell: Cell | None) -> bool:
@@ -79,12 +96,13 @@ def value_text(name: str, cell: Cell) -> str:
     """`93.05 %`, `4.21 ms`, `12.3 mJ (est.)`, or a dash."""
     if cell.value is None:
         return DASH
-    base = name.partition("@")[0]
-    if base in _FRACTIONS:
-        text = f"{100 * cell.value:.2f} %" if base == "accuracy" else f"{100 * cell.value:.1f} %"
-    elif base == "num_parameters":
+    if cell.unit == "fraction":
+        text = f"{100 * cell.value:.2f} %"
+    elif name in _SHARES:
+        text = f"{100 * cell.value:.1f} %"
+    elif name == "num_parameters":
         text = humanize(cell.value, "B").replace("B", "").strip()
-    elif base == "effective_bits":
+    elif name == "effective_bits":
         text = f"{cell.value:.2f}"
     else:
         text = humanize(cell.value, cell.unit) if cell.unit else significant(cell.value, 4)
@@ -92,14 +110,9 @@ def value_text(name: str, cell: Cell) -> str:
 
 
 def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
-    """What is claimed, and its interval: `2.51x faster`, `[2.44, 2.58]`; nothing where nothing is claimed."""
+    """What is claimed of a cost, and its interval: `2.51x faster`, `[2.44, 2.58]`; nothing where nothing is claimed."""
     if verdict is None:
         return []
-    if verdict.difference is not None and verdict.difference_low is not None and verdict.difference_high is not None:
-        scale = 100 if name.partition("@")[0] in _FRACTIONS else 1
-        low, high = scale * verdict.difference_low, scale * verdict.difference_high
-        signed = [_signed(value, (high - low) / 2) for value in (scale * verdict.difference, low, high)]
-        return [f"{signed[0]} {verdict.verdict}", f"[{signed[1]}, {signed[2]}]"]
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return [verdict.verdict]
     if verdict.low == verdict.high:
@@ -118,13 +131,6 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     return [claims.get(verdict.verdict, verdict.verdict), f"[{low:.{digits}f}, {high:.{digits}f}]"]
 
 
-def _signed(value: float, half_width: float) -> str:
-    """With two to four decimals, so that a narrow interval doesn't look like none."""
-    decimals = min(4, max(2, 1 - math.floor(math.log10(half_width)))) if half_width > 0 else 2
-    text = f"{value:+.{decimals}f}"
-    return f"±{text[1:]}" if float(text) == 0 else text
-
-
 def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     """Which claims are false, why a dash is a dash, what the marks mean, how big the noise is; equal reasons stand once."""
     rows = list(rows)
@@ -140,6 +146,7 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
         sources = sorted({cell.source for _, _, cell in cells if cell.kind == kind})
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
+    lines += quality_notes(rows)
     speed = [verdict for _, name, verdict in verdicts if name in ("latency_p50_s", "throughput_per_s")]
     if any(verdict.verdict in ("undecided", "same") for verdict in speed):
         lines.append("An undecided or same latency shows the interval of its speed, in times the baseline's.")

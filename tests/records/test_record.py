@@ -9,7 +9,8 @@ import record_builder as build
 from pydantic import ValidationError
 
 from compressbench.records.measurement import Block
-from compressbench.records.record import Failure, Paired, Record
+from compressbench.records.record import Failure, Record
+from compressbench.records.score import Paired
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import record_builder as build
 
-from compressbench.core.statistics import Interval, mcnemar_p
-from compressbench.records.record import Paired, Score
-from compressbench.report.against import against_baseline, ratio_verdict, reference, score_verdict
+from compressbench.core.statistics import Interval
+from compressbench.report.against import costs_against_baseline, ratio_verdict, reference
 from compressbench.report.paired import paired_ratio
 
 WORDS = ("faster", "slower")
@@ -44,67 +43,12 @@ def test_the_truth_table_of_ratios(
     assert (found.ratio, found.low, found.high, found.noise) == (*ratio, noise)
 
 
-@pytest.mark.parametrize(
-    ("harmful", "beneficial", "word"), [(5, 15, "improved"), (15, 5, "degraded"), (9, 12, "inconclusive")]
-)
-def test_a_higher_accuracy_is_the_better_one(harmful: int, beneficial: int, word: str) -> None:
-    found = score_verdict(build.accuracy_after(harmful, beneficial, before=0.8, num_samples=100))
-    assert found.verdict == word
-    assert found.p_value == mcnemar_p(harmful, beneficial)
-    change = (beneficial - harmful) / 100
-    assert found.difference == pytest.approx(change)
-    assert found.ratio == pytest.approx((0.8 + change) / 0.8)
-
-
-def test_the_bounds_of_a_ratio_belong_to_those_of_the_difference() -> None:
-    found = score_verdict(build.accuracy_after(5, 15, before=0.8, num_samples=100))
-    for ratio, difference in ((found.low, found.difference_low), (found.high, found.difference_high)):
-        assert ratio is not None
-        assert difference is not None
-        assert ratio == pytest.approx(1 + difference / 0.8)
-
-
-def nats(mean: float, sd: float = 0.1, num_samples: int = 100) -> Paired:
-    return Paired(num_samples=num_samples, num_harmful=0, num_beneficial=0, mean_difference=mean, sd_difference=sd)
-
-
-@pytest.mark.parametrize(("change", "word"), [(-0.05, "improved"), (0.05, "degraded"), (0.01, "inconclusive")])
-def test_a_lower_perplexity_is_the_better_one(change: float, word: str) -> None:
-    found = score_verdict(build.perplexity(20 * math.exp(change), paired=nats(change)))
-    assert found.verdict == word
-    assert found.ratio == pytest.approx(math.exp(change))
-    assert found.difference == pytest.approx(20 * math.expm1(change))
-    # Student's interval in nats, then its exponent
-    half = 1.9842169515086827 * 0.1 / 10
-    assert found.low == pytest.approx(math.exp(change - half))
-    assert found.high == pytest.approx(math.exp(change + half))
-
-
-@pytest.mark.parametrize(("direction", "word"), [("higher", "improved"), ("lower", "degraded")])
-def test_the_metric_of_a_plug_in_is_a_mean_of_its_scores(direction: str, word: str) -> None:
-    score = build.perplexity(0.35, paired=nats(0.05), metric="rouge", direction=direction)
-    found = score_verdict(score)
-    assert found.verdict == word
-    assert found.difference == pytest.approx(0.05)
-    assert found.ratio == pytest.approx(0.35 / 0.30)
-
-
-def test_one_sample_says_nothing() -> None:
-    found = score_verdict(build.perplexity(20.0, paired=nats(0.5, num_samples=1), num_samples=1))
-    assert (found.verdict, found.reason, found.ratio) == ("inconclusive", "one sample only", None)
-
-
-def test_a_baseline_of_zero_accuracy_has_no_ratio() -> None:
-    found = score_verdict(build.accuracy_after(0, 20, before=0.0, num_samples=100))
-    assert (found.verdict, found.ratio, found.difference) == ("improved", None, 0.2)
-
-
 def candidate(**changed: Any) -> Any:
     return build.record("int8", **changed)
 
 
 def against(record: Any, baseline: Any = None) -> dict[str, Any]:
-    return against_baseline(record, reference(baseline or build.record()), ["accuracy"])
+    return costs_against_baseline(record, reference(baseline or build.record()))
 
 
 def test_throughput_is_the_inverse_of_latency() -> None:
@@ -175,9 +119,3 @@ def test_what_is_counted_is_compared_without_an_interval(size: float, word: str)
     found = against(candidate(readings=build.readings(disk_bytes=size)))["disk_bytes"]
     assert found.verdict == word
     assert found.ratio == found.low == found.high == pytest.approx(size / 90e6)
-
-
-def test_without_the_baselines_record_only_scores_are_compared() -> None:
-    score: Score = build.accuracy_after(15, 5, num_samples=100)
-    assert set(against_baseline(candidate(scores=(score,)), None, ["accuracy"])) == {"accuracy"}
-    assert against_baseline(candidate(), None, ["accuracy"]) == {}

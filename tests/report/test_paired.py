@@ -12,7 +12,7 @@ import record_builder as build
 from compressbench.core.statistics import median
 from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.measurement import Block, Measurement
-from compressbench.report.against import against_baseline, reference
+from compressbench.report.against import costs_against_baseline, reference
 from compressbench.report.paired import clean_ratio, control_noise, paired_ratio, quantities
 
 
@@ -80,7 +80,7 @@ def test_rounds_without_a_value_are_left_out_if_they_are_few() -> None:
 def test_energy_and_throughput_are_per_sample(arm_batches: dict[Any, int], expected: float) -> None:
     run = build.interleaved(0.010, 0.005, batch_sizes=arm_batches)
     record = build.record("int8", measurement=run)
-    found = against_baseline(record, reference(build.record(measurement=build.interleaved())), ["accuracy"])
+    found = costs_against_baseline(record, reference(build.record(measurement=build.interleaved())))
     assert found["energy_j_per_inference"].ratio == pytest.approx(expected)
     assert found["throughput_per_s"].ratio == pytest.approx(1 / expected)
     assert found["latency_p50_s"].ratio == pytest.approx(0.5)
@@ -104,7 +104,7 @@ def test_the_verdict_is_on_all_rounds_and_the_clean_ratio_stands_beside_it() -> 
     assert clean.value == pytest.approx(0.5)
     assert everything.value == pytest.approx(0.5 * 2 ** (1 / 5))
     baseline = reference(build.record(measurement=build.interleaved()))
-    found = against_baseline(build.record("int8", measurement=run), baseline, [])["latency_p50_s"]
+    found = costs_against_baseline(build.record("int8", measurement=run), baseline)["latency_p50_s"]
     assert found.ratio == pytest.approx(everything.value)
     assert found.clean_ratio == pytest.approx(clean.value)
 
@@ -117,15 +117,15 @@ def test_an_effect_below_what_the_control_shows_is_undecided() -> None:
         lambda index: 0.010 * (1.05 if index // 40 % 2 else 1 / 1.05) * draw.uniform(1, 1),
     )
     baseline = reference(build.record(measurement=build.interleaved()))
-    found = against_baseline(build.record("int8", measurement=noisy), baseline, [])["latency_p50_s"]
+    found = costs_against_baseline(build.record("int8", measurement=noisy), baseline)["latency_p50_s"]
     assert found.verdict == "undecided"
     assert "differs from itself" in found.reason
-    quiet = against_baseline(build.record("int8", measurement=build.interleaved(0.010, 0.0098)), baseline, [])
+    quiet = costs_against_baseline(build.record("int8", measurement=build.interleaved(0.010, 0.0098)), baseline)
     assert quiet["latency_p50_s"].verdict == "faster"
 
 
 def test_what_a_copy_elsewhere_in_memory_differs_counts_as_noise_too() -> None:
     placed = reference(build.record(measurement=build.interleaved(0.010, 0.0103)))
-    found = against_baseline(build.record("int8", measurement=build.interleaved(0.010, 0.0098)), placed, [])
+    found = costs_against_baseline(build.record("int8", measurement=build.interleaved(0.010, 0.0098)), placed)
     assert found["latency_p50_s"].verdict == "undecided"
     assert found["latency_p50_s"].noise == pytest.approx(0.03)

@@ -19,12 +19,12 @@ from rich.console import Console
 from compressbench.core.names import one_line
 from compressbench.records.record import Record
 from compressbench.records.store import read_records
-from compressbench.report.against import Verdict
 from compressbench.report.heading import conditions, heading
 from compressbench.report.plain import to_csv, to_json, to_markdown
 from compressbench.report.rows import CELL_NAMES, Cell, rows_of
 from compressbench.report.terminal import print_table
-from compressbench.report.words import claim_lines, columns, footnotes, value_text
+from compressbench.report.verdict import Verdict
+from compressbench.report.words import cell_lines, claim_lines, columns, footnotes, value_text
 
 DATA = Path(__file__).parent.parent / "data"
 RECORDS = read_records([DATA / "records-v1"])[0]
@@ -54,7 +54,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_value_is_lost(width: int, ful
     for row in rows_of(RECORDS):
         for name in columns(rows_of(RECORDS), full=full):
             assert value_text(name, row.cells[name]) in text
-            assert all(line in text for line in claim_lines(name, row.against_baseline.get(name)))
+            assert all(line in text for line in cell_lines(row, name))
 
 
 def test_a_long_name_is_folded_and_not_cut() -> None:
@@ -126,19 +126,6 @@ def test_a_claim_reads_as_people_say_it(name: str, given: Verdict | None, lines:
 
 
 @pytest.mark.parametrize(
-    ("name", "difference", "first"),
-    [
-        ("accuracy", -0.0013, "-0.13 inconclusive"),
-        ("accuracy@b", 0.00001, "±0.00 inconclusive"),
-        ("perplexity", 0.3, "+0.30 inconclusive"),
-    ],
-)
-def test_a_difference_of_a_fraction_is_in_percentage_points(name: str, difference: float, first: str) -> None:
-    given = Verdict(verdict="inconclusive", difference=difference, difference_low=-1, difference_high=1)
-    assert claim_lines(name, given)[0] == first
-
-
-@pytest.mark.parametrize(
     ("name", "value", "kind", "text"),
     [
         ("accuracy", 0.9305, "measured", "93.05 %"),
@@ -156,7 +143,8 @@ def test_a_difference_of_a_fraction_is_in_percentage_points(name: str, differenc
 def test_a_value_reads_with_its_unit_and_says_if_it_was_not_measured(
     name: str, value: float | None, kind: str, text: str
 ) -> None:
-    unit = {"energy_j_per_inference": "J/inference", "throughput_per_s": "1/s"}.get(name, "")
+    units = {"energy_j_per_inference": "J/inference", "throughput_per_s": "1/s"}
+    unit = "fraction" if name.startswith("accuracy") else units.get(name, "")
     assert value_text(name, Cell(value=value, kind=kind, unit=unit)) == text
 
 

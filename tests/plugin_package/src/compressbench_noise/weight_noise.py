@@ -17,7 +17,7 @@ from compressbench.core.spec import Spec
 class WeightNoise(Spec):
     """Gaussian noise on every linear weight, relative to the standard deviation of its matrix."""
 
-    facts: ClassVar[Facts] = Facts(accepts=frozenset({"float32"}))
+    facts: ClassVar[Facts] = Facts(accepts=frozenset({"float32"}), is_random=True)
 
     relative_sd: float = Field(0.05, ge=0, le=10)
 
