@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 _Z95 = 1.959963984540054
@@ -22,8 +23,25 @@ class Interval(NamedTuple):
     high: float
 
 
+class PairedProportions(NamedTuple):
+    """Of the difference of two paired proportions: where its distribution is centred, and the standard error."""
+
+    centre: float
+    standard_error: float
+
+
+def normal_quantile(probability: float) -> float:
+    """Of the standard normal distribution, 0 < probability < 1 (Wichura 1988)."""
+    return NormalDist().inv_cdf(probability)
+
+
+def normal_upper_tail(z: float) -> float:
+    """P(Z > z), to the last bits however far out."""
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
 @lru_cache(maxsize=4096)
-def t_quantile(probability: float, degrees_of_freedom: int) -> float:
+def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     """Quantile of Student's t, by bisection of its distribution function to the last bits."""
     if probability < 0.5:
         return -t_quantile(1 - probability, degrees_of_freedom)
@@ -39,10 +57,18 @@ def t_quantile(probability: float, degrees_of_freedom: int) -> float:
     return (low + high) / 2
 
 
-def _t_upper_tail(t: float, degrees_of_freedom: int) -> float:
+def t_upper_tail(t: float, degrees_of_freedom: float) -> float:
+    """P(T > t) of Student's t."""
+    return 1 - _t_upper_tail(-t, degrees_of_freedom) if t < 0 else _t_upper_tail(t, degrees_of_freedom)
+
+
+def _t_upper_tail(t: float, degrees_of_freedom: float) -> float:
     """P(T > t) for t >= 0: half the regularized incomplete beta function (Abramowitz & Stegun 26.7.1)."""
     squared = t * t
-    if squared > degrees_of_freedom:
+    if math.isinf(squared):
+        return 0.0
+    # far out the tail itself is computed, because a difference from a half would lose its digits
+    if squared > min(degrees_of_freedom, 3):
         return _incomplete_beta(degrees_of_freedom / 2, 0.5, degrees_of_freedom / (degrees_of_freedom + squared)) / 2
     return 0.5 - _incomplete_beta(0.5, degrees_of_freedom / 2, squared / (degrees_of_freedom + squared)) / 2
 
@@ -171,16 +197,25 @@ def mcnemar_p(num_harmful: int, num_beneficial: int) -> float:
     return min(1.0, 2 * math.fsum(probabilities[: max(0, upto - first)]))
 
 
+def paired_proportion_error(num_harmful: int, num_beneficial: int, count: int) -> PairedProportions:
+    """Centre and standard error with half a count added to each of the four cells (Agresti & Min 2005).
+
+    Without it a few items of which none changed would have a standard error of zero, and pass any test of equivalence.
+    """
+    harmful, beneficial, total = num_harmful + 0.5, num_beneficial + 0.5, count + 2
+    centre = (beneficial - harmful) / total
+    return PairedProportions(centre, math.sqrt((harmful + beneficial) / total - centre**2) / math.sqrt(total))
+
+
 def paired_proportion_interval(num_harmful: int, num_beneficial: int, count: int) -> Interval:
-    """Difference of two paired proportions: Wald with half a count added to each of the four cells (Agresti & Min 2005).
+    """Difference of two paired proportions, by `paired_proportion_error` and the normal distribution.
 
     The value is the plain difference; the interval is widened to hold it where the adjustment would not.
     """
     difference = (num_beneficial - num_harmful) / count
-    harmful, beneficial, total = num_harmful + 0.5, num_beneficial + 0.5, count + 2
-    centre = (beneficial - harmful) / total
-    half = _Z95 * math.sqrt((harmful + beneficial) / total - centre**2) / math.sqrt(total)
-    return Interval(difference, max(-1.0, min(centre - half, difference)), min(1.0, max(centre + half, difference)))
+    centre, error = paired_proportion_error(num_harmful, num_beneficial, count)
+    low, high = centre - _Z95 * error, centre + _Z95 * error
+    return Interval(difference, max(-1.0, min(low, difference)), min(1.0, max(high, difference)))
 
 
 def proportion_interval(proportion: float, count: int) -> Interval:
