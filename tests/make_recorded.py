@@ -1,4 +1,4 @@
-"""Writes tests/data/records-v3 anew. Run it only for a new schema version, into a new folder: old records stay."""
+"""Writes tests/data/records-v4 anew. Run it only for a new schema version, into a new folder: old records stay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.limits import Limits, Work
 from compressbench.records.measurement import Idle, Measurement, Outputs
 from compressbench.records.record import Artefact
+from compressbench.records.score import AlsoScore, Draw, Fidelity, Floor, Resampled, Score, Stratum
 from compressbench.records.store import RecordStore
 
 CLAIM = Claim(
@@ -80,6 +81,47 @@ def measured(candidate_s: float) -> Measurement:
     )
 
 
+FIDELITY = Fidelity(
+    agreement=0.99, num_positions=3080, num_classes=77, top_k=32, same_top_1=0.99, kl_mean=0.002, kl_median=0.001,
+    kl_p99=0.03, kl_max=0.4,
+)  # fmt: skip
+
+
+def judged(score: Score) -> Score:
+    """An accuracy with everything that a score can have: a margin, strata, draws, fidelity, another metric."""
+    paired = score.paired
+    strata = {"language": Stratum(num_samples=3080, value=0.93, paired=paired)}
+    draw = {"samples_file": "samples.parquet", "samples_sha256": "0" * 64, "paired": paired}
+    return score.model_copy(
+        update={
+            "label": "banking77",
+            "margin": 0.005,
+            "strata": strata,
+            "fidelity": FIDELITY,
+            "calibration_error": 0.04,
+            "num_truncated": 3,
+            "also": (AlsoScore(metric="acc_norm", value=0.9, standard_error=0.01),),
+            "draws": (Draw(seed=0, value=0.9284, **draw), Draw(seed=1, value=0.929, **draw)),
+            "over_draws": resampled(-0.0013, 0.002),
+        }
+    )
+
+
+def surprised(value: float, nats: float) -> Score:
+    """A perplexity so many nats above the baseline's."""
+    paired = build.counts(60, 40, 100).model_copy(
+        update={"mean_difference": nats, "sd_difference": 0.1, "resampled": resampled(nats, 0.01)}
+    )
+    return build.perplexity(value, paired=paired, scale="log", margin=0.01, stratum="language")
+
+
+def resampled(difference: float, error: float) -> Resampled:
+    return Resampled(
+        difference=difference, low=difference - 2 * error, high=difference + 2 * error, standard_error=error,
+        p_value=0.3, method="BCa bootstrap; sign-flip permutation test", seed=0, num_resamples=9999, num_units=100,
+    )  # fmt: skip
+
+
 def write_recorded(folder: Path) -> None:
     """One run: a baseline, a candidate that was saved and whose claims hold, and one that only says it has 4 bits."""
     store = RecordStore(folder)
@@ -89,7 +131,7 @@ def write_recorded(folder: Path) -> None:
             "gptq": build.record(
                 "gptq",
                 steps=(build.step("gptq", bits=4),),
-                scores=(build.accuracy_after(9, 4),),
+                scores=(judged(build.accuracy_after(9, 4)), surprised(21.5, 0.03)),
                 measurement=measured(0.006),
                 audit=an_audit(),
                 artefact=artefact,
@@ -97,12 +139,15 @@ def write_recorded(folder: Path) -> None:
             "gptq-in-name": build.record(
                 "gptq-in-name",
                 steps=(build.step("gptq", bits=4),),
-                scores=(build.accuracy_after(4, 4),),
+                scores=(judged(build.accuracy_after(4, 4)), surprised(20.9, 0.002)),
                 measurement=measured(0.0101),
                 audit=an_audit(WIDER, bits=8.0),
             ),
         },
-        scores=(build.accuracy(0.93),),
+        scores=(
+            build.accuracy(0.93, label="banking77", floor=Floor(how="batch size 32", paired=build.counts(1, 0, 1000))),
+            build.perplexity(20.86, scale="log", stratum="language"),
+        ),
         measurement=measured(0.010),
         limits=LIMITS,
         work=WORK,

@@ -36,8 +36,9 @@ def over_draws(task: Task, score: Score, before: Sequence[SampleRow], drawn: Seq
 
 
 def _two_level(before: Sequence[SampleRow], drawn: Sequence[Drawn], seed: int) -> Resampled:
-    from compressbench.measure.resampling import two_level_interval
+    from compressbench.measure.repeated_draws import two_level_interval
 
     found = [differences(aligned(before, each.rows)) for each in drawn]
     interval = two_level_interval([each.values for each in found], found[0].weights, found[0].clusters, seed=seed)
-    return as_record(interval, "t-test with its standard error", None)
+    # what is known of other draws is known from these
+    return as_record(interval._replace(num_units=len(drawn)), "t-test with its standard error", None)
