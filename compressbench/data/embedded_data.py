@@ -7,7 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 EMBEDDED_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"banking77": {"train": "train.parquet", "test": "test.parquet"}}
+    {
+        "banking77": {"train": "train.parquet", "test": "test.parquet"},
+        "shakespeare-choices": {"test": "test.parquet"},
+        "shakespeare-last-words": {"test": "test.parquet"},
+    }
 )
 """Name -> split -> file, for tables."""
 
