@@ -13,7 +13,7 @@ from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.limits import Limits, Work
 from compressbench.records.measurement import Idle, Measurement, Outputs
 from compressbench.records.record import Artefact
-from compressbench.records.score import AlsoScore, Draw, Fidelity, Floor, Resampled, Score, Stratum
+from compressbench.records.score import Draw, Fidelity, Floor, Resampled, Score, Stratum
 from compressbench.records.store import RecordStore
 
 CLAIM = Claim(
@@ -100,7 +100,7 @@ def judged(score: Score) -> Score:
             "fidelity": FIDELITY,
             "calibration_error": 0.04,
             "num_truncated": 3,
-            "also": (AlsoScore(metric="acc_norm", value=0.9, standard_error=0.01),),
+            "reported": {"acc_norm": 0.9},
             "draws": (Draw(seed=0, value=0.9284, **draw), Draw(seed=1, value=0.929, **draw)),
             "over_draws": resampled(-0.0013, 0.002),
         }

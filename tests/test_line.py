@@ -90,8 +90,8 @@ def test_baseline_and_candidate_are_measured_in_interleaved_blocks(first: tuple[
         assert record.measurement is not None
         letters = {"baseline": "A", "candidate": "B", "control": "C"}
         arms = "".join(letters[block.arm] for block in record.measurement.blocks)
-        # a disturbed machine gets more rounds, up to half as many again
-        assert arms in ("ABCCBA" + "BCAACB", "ABCCBA" + "BCAACB" + "CABBAC")
+        # a sixth more rounds on a disturbed machine is none of two
+        assert arms == "ABCCBA" + "BCAACB"
         assert record.measurement.num_planned_rounds == 2
         assert record.environment.num_threads is not None
 

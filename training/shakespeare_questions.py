@@ -39,7 +39,9 @@ def choices(lines: list[str]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for number in numbers[::step][:MAX_ROWS]:
         right = lines[number]
-        others = [lines[n] for n in numbers if abs(n - number) > 30 and abs(len(lines[n]) - len(right)) <= len(right) / 4]
+        others = [
+            lines[n] for n in numbers if abs(n - number) > 30 and abs(len(lines[n]) - len(right)) <= len(right) / 4
+        ]
         options = [right, *chance.sample(sorted(set(others) - {right}), 3)]
         chance.shuffle(options)
         context = "\n".join(lines[number - NUM_CONTEXT_LINES : number]) + "\n"

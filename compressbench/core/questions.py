@@ -6,7 +6,7 @@ As in `core.protocols`, nobody has to inherit from anything here, and `Any` stan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -127,3 +127,10 @@ class Task(Protocol):
     def workload_batches(self, handle: Any, samples: Any, batch_size: int, sequence_length: int) -> list[Batch]:
         """At least 64 distinct inputs where the data has them, each exactly batch_size x sequence_length."""
         ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A task that says more of its rows than one metric, under names of its own."""
+
+    def reported(self, rows: Sequence[SampleRow]) -> Mapping[str, float | int | str]: ...

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import CellError, NotFiniteError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Session
-from compressbench.core.questions import SampleRow, Task, Watch
+from compressbench.core.questions import Reports, SampleRow, Task, Watch
 from compressbench.core.registry import Resolved
 from compressbench.measure.calibration_error import expected_calibration_error
 from compressbench.measure.fidelity import Compared, Remembered
 from compressbench.measure.paired_rows import pair
 from compressbench.measure.plausibility import mismatch, oddities
-from compressbench.records.score import AlsoScore, Fidelity, Paired, Score, Stratum
+from compressbench.records.score import Fidelity, Paired, Score, Stratum
 from compressbench.records.store import RecordStore
 
 MAX_OUTPUTS_BYTES = 64 * 2**20
@@ -95,7 +95,7 @@ class Scoring:
             num_truncated=sum(row.is_truncated for row in rows),
             implausible=odd,
             calibration_error=expected_calibration_error(rows) if task.is_binary else None,
-            also=_also(rows),
+            reported=_reported(task, rows),
             paired=None if before is None else pair(task, before, rows, self.seed),
             strata=_strata(task, rows, before, self.seed),
             fidelity=None if before is None else _fidelity(answers.watch, before, rows),
@@ -133,14 +133,13 @@ def _fidelity(watch: Watch, before: Sequence[SampleRow], after: Sequence[SampleR
     return watch.summary(before, after) if isinstance(watch, Compared) else None
 
 
-def _also(rows: Sequence[SampleRow]) -> tuple[AlsoScore, ...]:
-    """The other metrics as means over the rows that have them."""
+def _reported(task: Task, rows: Sequence[SampleRow]) -> Mapping[str, float | int | str]:
+    """The task's other metrics: as it says itself, else their means over the rows that have them."""
+    if isinstance(task, Reports):
+        return task.reported(rows) if rows else {}
     names = dict.fromkeys(name for row in rows for name in row.also)
-    return tuple(
-        AlsoScore(metric=name, value=sum(found) / len(found))
-        for name in names
-        if (found := [row.also[name] for row in rows if name in row.also])
-    )
+    values = {name: [row.also[name] for row in rows if name in row.also] for name in names}
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 def _strata(task: Task, rows: Sequence[SampleRow], before: Sequence[SampleRow] | None, seed: int) -> dict[str, Stratum]:

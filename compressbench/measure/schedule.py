@@ -15,31 +15,31 @@ _HALVES: tuple[tuple[Arm, ...], ...] = (
     ("candidate", "control", "baseline"),
     ("control", "baseline", "candidate"),
 )
-# a comparison that was disturbed again and again ends all the same
-_EXTRA_ROUNDS_SHARE = 0.5
 
 
 class TierRule(NamedTuple):
     """What a tier means: rounds of six blocks, two per arm, and `idle_s` of reading nothing before and after.
 
-    `audit` has the 600 s per arm of MLPerf's single stream.
+    Disturbed rounds are repeated, up to `extra` as a share of the rounds, so that a comparison ends all the same. `audit`
+    has the 600 s per arm of MLPerf's single stream.
     """
 
     rounds: int
     block_s: float
     warm_up: WarmUpRule
     idle_s: float
+    extra: float = 0.5
 
 
 TIERS: dict[Tier, TierRule] = {
-    "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=3.0), 0.25),
+    "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=3.0), 0.25, extra=1 / 6),
     "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=10.0), 10.0),
     "audit": TierRule(100, 3.0, WarmUpRule(min_s=3.0, max_s=60.0), 30.0),
 }
 
 
 class Schedule(NamedTuple):
-    """`rounds` of six blocks, each of about `block_s` seconds; disturbed rounds are repeated up to half as many times."""
+    """`rounds` of six blocks, each of about `block_s` seconds; disturbed ones are repeated, as far as the tier allows."""
 
     rounds: int
     block_s: float
@@ -65,7 +65,7 @@ class Schedule(NamedTuple):
 
     @property
     def max_extra_rounds(self) -> int:
-        return int(self.rounds * _EXTRA_ROUNDS_SHARE)
+        return int(self.rounds * TIERS[self.tier].extra)
 
     @property
     def seconds(self) -> float:

@@ -71,15 +71,6 @@ class Fidelity(Spec):
     length_ratio: float | None = None
 
 
-class AlsoScore(Spec):
-    """Another metric of the same rows, under its own name; `standard_error` is the metric's own."""
-
-    metric: str
-    value: float
-    standard_error: float | None = None
-    paired: Paired | None = None
-
-
 class Stratum(Spec):
     """The samples of one capability."""
 
@@ -110,6 +101,7 @@ class Score(Spec):
 
     `value` is None where the answers are no numbers; `implausible` then says why, as it does for numbers that can't be
     trusted. `scale: log` means that the value is exp of the mean score, and that margins are fractions of it.
+    `reported` is what the task says of its rows under other names: means of further metrics, or a harness's own values.
     `calibration_error` is the expected calibration error of the confidences (15 bins, Guo et al. 2017, arXiv:1706.04599).
     """
 
@@ -135,7 +127,7 @@ class Score(Spec):
     num_truncated: int = Field(0, ge=0)
     implausible: tuple[str, ...] = ()
     calibration_error: float | None = Field(None, ge=0, le=1)
-    also: tuple[AlsoScore, ...] = ()
+    reported: Mapping[str, float | int | str] = {}
     paired: Paired | None = None
     strata: Mapping[str, Stratum] = {}
     fidelity: Fidelity | None = None

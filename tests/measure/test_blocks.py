@@ -19,7 +19,7 @@ from compressbench.measure.calls import CallDetails, caller
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
 from compressbench.records.evidence import Evidence
-from compressbench.records.measurement import Arm, Block, Measurement
+from compressbench.records.measurement import Arm, Block, Measurement, Tier
 from compressbench.report.paired import paired_ratio
 from compressbench.testing import BrokenInstrument, FakeClock, FakeSession, ReplayInstrument
 
@@ -48,10 +48,11 @@ def run(
     clock: FakeClock | None = None,
     watcher: Any = None,
     idle_s: float = 0.0,
+    tier: Tier = "smoke",
 ) -> tuple[Measurement, dict[str, str], dict[str, FakeSession]]:
     clock = clock or FakeClock()
     arms = {"baseline": session(clock, baseline_s), "candidate": session(clock, candidate_s)}
-    schedule = Schedule(rounds, block_s, warm_up=QUICK, idle_s=idle_s)
+    schedule = Schedule(rounds, block_s, warm_up=QUICK, idle_s=idle_s, tier=tier)
     tools = Tools(instruments or {}, watcher, clock, clock.sleep)
     found = compare(callers(clock, **arms), SHAPE, schedule, tools, SilentProgress())
     return found.measurement, found.failed, arms
@@ -298,12 +299,14 @@ class Judged:
 @pytest.mark.parametrize(
     ("disturbed", "num_rounds"), [(set(), 6), ({1}, 7), ({1, 6}, 8), (set(range(100)), 9), ({7}, 6)]
 )
-def test_disturbed_rounds_are_repeated_up_to_half_as_many_again_and_none_is_left_out(
+def test_disturbed_rounds_are_repeated_up_to_the_tiers_share_and_none_is_left_out(
     disturbed: set[int], num_rounds: int
 ) -> None:
     found, _, _ = run(rounds=6, watcher=Judged(disturbed))
     assert [block.round for block in found.blocks] == [number for number in range(num_rounds) for _ in range(6)]
     assert found.num_planned_rounds == 6
+    short, _, _ = run(rounds=6, tier="smoke", watcher=Judged(disturbed))
+    assert len(short.blocks) == 6 * min(num_rounds, 7)
     assert found.evidence is not None
     assert len(found.evidence.foreign_share) == len(found.blocks)
     assert found.rule is not None

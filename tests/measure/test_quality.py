@@ -212,7 +212,9 @@ def test_the_rows_behind_a_score_lie_beside_the_record(tmp_path: Path) -> None:
     assert found.protocol_id == "fake/v1,tokenizer=Words-19-abc"
     assert found.paired is not None
     assert found.paired.num_harmful == 1
-    assert [(each.metric, each.value) for each in found.also] == [("acc_norm", 0.75)]
+    assert found.reported == {"acc_norm": 0.75}
+    own = scored(tmp_path / "own", answers, reported=lambda found: {"acc_norm,none": 0.5, "n-shot": len(found)})
+    assert own.reported == {"acc_norm,none": 0.5, "n-shot": 4}
     assert found.samples_file == "recipe.name.run.fake-2.parquet"
     assert read_samples(tmp_path / "recipe.name.run.json", found.samples_file, found.samples_sha256) == answers
     assert scored(tmp_path / "other", answers).paired is None
