@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from compressbench.plan import Plan
 
 
-def plan(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
+def plan(recipe: arguments.Recipe, data_root: arguments.DataRoot = None, as_json: arguments.AsJson = False) -> None:
     """Show every cell that would run, its content hash, and a rough estimate of the time. Nothing is loaded."""
     from compressbench.plan import plan_file
 
-    planned = plan_file(str(recipe))
+    planned = plan_file(str(recipe), data_root=data_root)
     if as_json:
         typer.echo(json.dumps(_as_data(planned), indent=1))
     else:
