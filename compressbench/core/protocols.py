@@ -7,7 +7,7 @@ can be checked before anything heavy is imported: keep torch out of the top of y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -114,6 +114,23 @@ class Session(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SharesPrefix(Protocol):
+    """A session that scores continuations with little work: a prefix is computed once for all that follow it, and logits
+    only where they are asked for.
+    """
+
+    def continuation_logits(
+        self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], owners: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], Any]] | None:
+        """The logits that predict the tokens of each continuation, in parts: places, and (places x vocabulary).
+
+        `continuations[i]` follows `prefixes[owners[i]]`; none is empty. Places number the tokens of all continuations, one
+        continuation after the other, and each place comes once. None for a model that can't share a prefix.
+        """
+        ...
 
 
 class Runtime(Protocol[HandleT_contra]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressbench.core.protocols import Batch
@@ -59,6 +59,15 @@ class TorchSession:
         from compressbench.models.kv_cache import cache_bytes
 
         return cache_bytes(self._model, self._on_device(batch), num_tokens)
+
+    def continuation_logits(
+        self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], owners: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], torch.Tensor]] | None:
+        from compressbench.runtimes.torch_prefix import can_share_prefix, continuation_logits
+
+        if not can_share_prefix(self._model):
+            return None
+        return continuation_logits(self._model, self.device, prefixes, continuations, owners)
 
     def synchronize(self) -> None:
         if self._is_cuda:

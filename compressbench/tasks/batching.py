@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from compressbench.core.errors import ModelError
 from compressbench.models.handle import ModelHandle
@@ -16,10 +16,38 @@ _UNSET_LENGTH = 10**20
 """What a tokenizer gives as its length where it has none is larger."""
 
 
+class Size(NamedTuple):
+    """What an entry of a batch costs: tokens that are padded to the longest of the batch, and others; and how many
+    sequences it is.
+    """
+
+    padded: int
+    extra: int = 0
+    sequences: int = 1
+
+
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices in batches of at most `batch_size`, longest first, so that padding is little and memory peaks early."""
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def batches_by_tokens(sizes: Sequence[Size], batch_size: int, token_budget: int) -> list[list[int]]:
+    """Indices in batches of at most `batch_size` sequences and `token_budget` tokens, padding included, longest first.
+
+    What alone is larger than both is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    longest = sequences = extra = 0
+    for index in sorted(range(len(sizes)), key=lambda index: (*(-part for part in sizes[index]), index)):
+        size = sizes[index]
+        num_tokens = (len(batches[-1]) + 1) * longest + extra + size.extra if batches else 0
+        if not batches or sequences + size.sequences > batch_size or num_tokens > token_budget:
+            batches.append([])
+            longest, sequences, extra = size.padded, 0, 0
+        batches[-1].append(index)
+        sequences, extra = sequences + size.sequences, extra + size.extra
+    return batches
 
 
 def shuffled_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ The options have the names that lm-evaluation-harness gives them, and prompts ar
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -41,7 +41,6 @@ class Prompted(FromData):
 
     head: ClassVar[str] = "causal-lm"
     form: ClassVar[Form] = "samples"
-    direction: ClassVar[Literal["higher", "lower"]] = "higher"
 
     doc_to_text: str = Field(description="the question: a template or a column")
     doc_to_target: str = Field(description="the right answer: a template or a column")

@@ -71,6 +71,11 @@ def column_or_text(template: str, row: Mapping[str, Any]) -> Any:
         if row[template] is None:
             raise _failed(template, row, "the value is null")
         return row[template]
+    return render_template(template, row)
+
+
+def render_template(template: str, row: Mapping[str, Any]) -> str:
+    """The text that a template renders to, whatever the columns are called."""
     check_template(template)
     try:
         return _parsed(template).render(row)
