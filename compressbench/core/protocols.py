@@ -118,17 +118,18 @@ class Session(Protocol):
 
 @runtime_checkable
 class SharesPrefix(Protocol):
-    """A session that scores continuations with little work: a prefix is computed once for all that follow it, and logits
-    only where they are asked for.
+    """A session that scores the ends of sequences with little work: what sequences begin with is computed once for all of
+    them, and logits only where they are asked for.
     """
 
-    def continuation_logits(
-        self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], owners: Sequence[int]
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
     ) -> Iterable[tuple[Sequence[int], Any]] | None:
-        """The logits that predict the tokens of each continuation, in parts: places, and (places x vocabulary).
+        """The logits that predict the last `num_last[i]` tokens of `sequences[i]`, in parts: places, and (places x
+        vocabulary). Each sequence has at least one token more than that.
 
-        `continuations[i]` follows `prefixes[owners[i]]`; none is empty. Places number the tokens of all continuations, one
-        continuation after the other, and each place comes once. None for a model that can't share a prefix.
+        Places number these tokens of all sequences, one sequence after the other; each comes once. Sequences of one group
+        may begin alike. None for a model that can't share what they begin with.
         """
         ...
 

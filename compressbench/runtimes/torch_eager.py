@@ -60,14 +60,14 @@ class TorchSession:
 
         return cache_bytes(self._model, self._on_device(batch), num_tokens)
 
-    def continuation_logits(
-        self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], owners: Sequence[int]
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
     ) -> Iterable[tuple[Sequence[int], torch.Tensor]] | None:
-        from compressbench.runtimes.torch_prefix import can_share_prefix, continuation_logits
+        from compressbench.runtimes.torch_prefix import can_share_prefix, last_logits
 
         if not can_share_prefix(self._model):
             return None
-        return continuation_logits(self._model, self.device, prefixes, continuations, owners)
+        return last_logits(self._model, self.device, sequences, num_last, groups)
 
     def synchronize(self) -> None:
         if self._is_cuda:

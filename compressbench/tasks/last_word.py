@@ -63,12 +63,12 @@ class LastWord(Prompted):
         with progress.bar("evaluate", len(pairs)) as bar:
             found = likelihoods(
                 session,
-                pairs,
+                [[pair] for pair in pairs],
                 Batching(self.batch_size, self.token_budget),
                 bar.advance,
                 lambda number, logits: watch.logits([samples.ids[number]], logits),
             )
-        everything = zip(samples.ids, samples.rows, pairs, found, strict=True)
+        everything = zip(samples.ids, samples.rows, pairs, (likelihood for [likelihood] in found), strict=True)
         return [self._row(id_, row, pair, likelihood) for id_, row, pair, likelihood in everything]
 
     def _row(self, id_: str, row: Row, pair: Pair, found: Likelihood) -> SampleRow:

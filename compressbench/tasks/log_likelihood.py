@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressbench.core.errors import DataError, ModelError, NotFiniteError
+from compressbench.core.padding import chunks_by_length
 from compressbench.core.protocols import Session, SharesPrefix
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks.batching import Size, batches_by_tokens, padded
 
 if TYPE_CHECKING:
     import torch
-
-_WORTH_SHARING = 8
-"""A context of fewer tokens is read again for every continuation."""
 
 _CHUNK = 1 << 20
 """So many logits are normalised at once: few enough to stay in a cache."""
@@ -128,78 +126,65 @@ def _cut(context: list[int], continuation: list[int], max_length: int, text: str
 
 def likelihoods(
     session: Session,
-    pairs: Sequence[Pair],
+    questions: Sequence[Sequence[Pair]],
     batching: Batching,
     advance: Callable[[int], None],
     show: Shown | None = None,
-) -> list[Likelihood]:
-    """One for every pair. Raises NotFiniteError if one is no number.
+) -> list[list[Likelihood]]:
+    """One for every pair of every question. Raises NotFiniteError if one is no number.
 
-    Pairs with the same context share its computation where the session can. `advance` gets the number of pairs done,
-    `show` the logits of each.
+    Pairs of one question share the computation of what they begin with, where the session can. `advance` gets the number
+    of questions done; `show` the logits of each pair, under its number among all.
     """
+    numbers, count = list[range](), 0
+    for question in questions:
+        numbers.append(range(count, count + len(question)))
+        count += len(question)
     found: dict[int, Likelihood] = {}
-    for batch in _batches(pairs, batching):
-        numbers = [number for group in batch for number in group]
-        continuations = [pairs[number].continuation for number in numbers]
-        parts = _parts(session, [pairs[group[0]].context for group in batch], continuations, batch)
-        scored = _score(parts, continuations, numbers, show)
-        found |= zip(numbers, scored, strict=True)
-        advance(len(numbers))
-    return [found[number] for number in range(len(pairs))]
+    for batch in batches_by_tokens([_size(question) for question in questions], *batching):
+        pairs = [pair for index in batch for pair in questions[index]]
+        chosen = [number for index in batch for number in numbers[index]]
+        parts = _parts(session, pairs, [index for index in batch for _ in questions[index]])
+        found |= zip(chosen, _score(parts, pairs, chosen, show), strict=True)
+        advance(len(batch))
+    return [[found[number] for number in some] for some in numbers]
 
 
-def _batches(pairs: Sequence[Pair], batching: Batching) -> Iterator[list[list[int]]]:
-    """Batches of groups of numbers of pairs; a group has one context. Large groups are split."""
-    by_context: dict[object, list[int]] = {}
-    for number, pair in enumerate(pairs):
-        key = tuple(pair.context) if len(pair.context) >= _WORTH_SHARING else number
-        by_context.setdefault(key, []).append(number)
-    size = batching.batch_size
-    groups = [group[at : at + size] for group in by_context.values() for at in range(0, len(group), size)]
-    for is_shared in (False, True):
-        some = [group for group in groups if (len(group) > 1) == is_shared]
-        sizes = [_size([pairs[number] for number in group]) for group in some]
-        yield from ([some[index] for index in batch] for batch in batches_by_tokens(sizes, *batching))
-
-
-def _size(group: Sequence[Pair]) -> Size:
-    context, continuations = len(group[0].context), sum(len(pair.continuation) for pair in group)
-    return Size(context + continuations) if len(group) == 1 else Size(context, continuations, len(group))
+def _size(question: Sequence[Pair]) -> Size:
+    """The context is read once, and padded to the longest; of a question with one pair, all of it is."""
+    context, continuations = len(question[0].context), sum(len(pair.continuation) for pair in question)
+    return Size(context + continuations) if len(question) == 1 else Size(context, continuations, len(question))
 
 
 Part = tuple[Sequence[int], Any]
 
 
-def _parts(
-    session: Session, prefixes: list[list[int]], continuations: list[list[int]], groups: list[list[int]]
-) -> Iterable[Part]:
-    owners = [owner for owner, group in enumerate(groups) for _ in group]
+def _parts(session: Session, pairs: Sequence[Pair], groups: Sequence[int]) -> Iterable[Part]:
+    sequences = [[*pair.context, *pair.continuation] for pair in pairs]
+    num_last = [len(pair.continuation) for pair in pairs]
     if isinstance(session, SharesPrefix):
-        shared = session.continuation_logits(prefixes, continuations, owners)
+        shared = session.last_logits(sequences, num_last, groups)
         if shared is not None:
             return shared
-    return [_whole_sequences(session, [prefixes[owner] for owner in owners], continuations)]
+    return _whole_sequences(session, sequences, num_last)
 
 
-def _whole_sequences(session: Session, prefixes: list[list[int]], continuations: list[list[int]]) -> Part:
+def _whole_sequences(session: Session, sequences: Sequence[list[int]], num_last: Sequence[int]) -> Iterator[Part]:
     """The same from a session that gives the logits of all positions."""
     import torch
 
-    rows = [[*prefix, *tokens[:-1]] for prefix, tokens in zip(prefixes, continuations, strict=True)]
-    logits = session(padded(rows))
-    kept = [
-        each[len(row) - len(tokens) : len(row)] for each, row, tokens in zip(logits, rows, continuations, strict=True)
-    ]
-    return range(sum(len(tokens) for tokens in continuations)), torch.cat(kept)
+    starts = [0, *accumulate(num_last)]
+    for chunk in chunks_by_length([len(tokens) - 1 for tokens in sequences]):
+        logits = session(padded([sequences[index][:-1] for index in chunk]))
+        spans = [(len(sequences[index]) - 1 - num_last[index], len(sequences[index]) - 1) for index in chunk]
+        kept = [each[begin:end] for each, (begin, end) in zip(logits, spans, strict=True)]
+        yield [place for index in chunk for place in range(starts[index], starts[index + 1])], torch.cat(kept)
 
 
-def _score(
-    parts: Iterable[Part], continuations: list[list[int]], numbers: list[int], show: Shown | None
-) -> list[Likelihood]:
+def _score(parts: Iterable[Part], pairs: list[Pair], numbers: list[int], show: Shown | None) -> list[Likelihood]:
     import torch
 
-    targets = torch.tensor([token for tokens in continuations for token in tokens])
+    targets = torch.tensor([token for pair in pairs for token in pair.continuation])
     nats, greedy = torch.zeros(len(targets), dtype=torch.float64), torch.zeros(len(targets), dtype=torch.bool)
     kept = []
     for places, logits in parts:
@@ -207,24 +192,22 @@ def _score(
         nats[at], greedy[at] = token_scores(logits, targets[at])
         if show is not None:
             kept.append((at, logits))
-    ends = list(accumulate(len(tokens) for tokens in continuations))
-    spans = list(zip([0, *ends], ends, strict=False))
+    ends = [0, *accumulate(len(pair.continuation) for pair in pairs)]
     if show is not None:
         logits = _in_order(kept)
-        for number, (begin, end) in zip(numbers, spans, strict=True):
+        for number, (begin, end) in zip(numbers, pairwise(ends), strict=True):
             show(number, logits[begin:end].unsqueeze(0))
-    return [_likelihood(nats[begin:end], greedy[begin:end]) for begin, end in spans]
+    return [_likelihood(nats[begin:end], greedy[begin:end]) for begin, end in pairwise(ends)]
 
 
 def _in_order(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """The logits of all places, one place after the other."""
     import torch
 
-    if len(parts) == 1:  # one part has all places, in their order
-        return parts[0][1]
-    order = torch.cat([places for places, _ in parts]).argsort()
-    logits = torch.cat([logits for _, logits in parts])
-    return logits[order.to(logits.device)]
+    places = torch.cat([places for places, _ in parts])
+    logits = torch.cat([logits for _, logits in parts]) if len(parts) > 1 else parts[0][1]
+    is_ordered = bool((places[1:] > places[:-1]).all())
+    return logits if is_ordered else logits[places.argsort().to(logits.device)]
 
 
 def _likelihood(nats: torch.Tensor, greedy: torch.Tensor) -> Likelihood:

@@ -120,16 +120,15 @@ class MultipleChoice(Prompted):
     ) -> list[SampleRow]:
         asked = [self._asked(row) for row in samples.rows]
         texts = [pair for question in asked for pair in question.texts]
-        pairs = encode_pairs(handle, texts, longest_input(handle, self.max_length))
-        with progress.bar("evaluate", len(pairs)) as bar:
+        encoded = iter(encode_pairs(handle, texts, longest_input(handle, self.max_length)))
+        pairs = [[next(encoded) for _ in question.texts] for question in asked]
+        with progress.bar("evaluate", len(samples)) as bar:
             found = likelihoods(session, pairs, Batching(self.batch_size, self.token_budget), bar.advance)
-        rows, scores, begin = [], [], 0
-        for id_, row, question in zip(samples.ids, samples.rows, asked, strict=True):
-            end = begin + len(question.choices)
-            scores.append([each.log_likelihood for each in found[begin:end]])
-            is_truncated = any(pair.is_truncated for pair in pairs[begin:end])
-            rows.append(self._row(id_, row, question, scores[-1], is_truncated))
-            begin = end
+        scores = [[each.log_likelihood for each in question] for question in found]
+        rows = [
+            self._row(id_, row, question, each, any(pair.is_truncated for pair in own))
+            for id_, row, question, each, own in zip(samples.ids, samples.rows, asked, scores, pairs, strict=True)
+        ]
         _show(watch, samples.ids, scores)
         return rows
 
