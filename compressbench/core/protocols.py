@@ -7,7 +7,7 @@ can be checked before anything heavy is imported: keep torch out of the top of y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -114,6 +114,24 @@ class Session(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SharesPrefix(Protocol):
+    """A session that scores the ends of sequences with little work: what sequences begin with is computed once for all of
+    them, and logits only where they are asked for.
+    """
+
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], Any]] | None:
+        """The logits that predict the last `num_last[i]` tokens of `sequences[i]`, in parts: places, and (places x
+        vocabulary). Each sequence has at least one token more than that.
+
+        Places number these tokens of all sequences, one sequence after the other; each comes once. Sequences of one group
+        may begin alike. None for a model that can't share what they begin with.
+        """
+        ...
 
 
 class Runtime(Protocol[HandleT_contra]):

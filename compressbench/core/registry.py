@@ -127,6 +127,8 @@ tasks = Registry(
     {
         "text-classification": "compressbench.tasks.text_classification:TextClassification",
         "perplexity": "compressbench.tasks.perplexity:Perplexity",
+        "multiple-choice": "compressbench.tasks.multiple_choice:MultipleChoice",
+        "last-word": "compressbench.tasks.last_word:LastWord",
     },
 )
 meters = Registry(

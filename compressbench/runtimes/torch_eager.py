@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressbench.core.protocols import Batch
@@ -59,6 +59,15 @@ class TorchSession:
         from compressbench.models.kv_cache import cache_bytes
 
         return cache_bytes(self._model, self._on_device(batch), num_tokens)
+
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], torch.Tensor]] | None:
+        from compressbench.runtimes.torch_prefix import can_share_prefix, last_logits
+
+        if not can_share_prefix(self._model):
+            return None
+        return last_logits(self._model, self.device, sequences, num_last, groups)
 
     def synchronize(self) -> None:
         if self._is_cuda:
