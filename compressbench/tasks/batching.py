@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from compressbench.core.errors import ModelError
 from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
     import torch
+
+
+_UNSET_LENGTH = 10**20
+"""What a tokenizer gives as its length where it has none is larger."""
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -48,6 +52,32 @@ def require_positions(handle: ModelHandle, num_tokens: int, do: str) -> None:
             got=f"{num_tokens} tokens",
             do=do,
         )
+
+
+def longest_input(handle: ModelHandle, max_length: int | None) -> int:
+    """How many tokens are read at once: `max_length`, or else what the model's configuration says, or its tokenizer's,
+    or 2048, as lm-evaluation-harness has it.
+    """
+    if max_length is not None:
+        return max_length
+    config = handle.model.config.get_text_config()
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        if (length := getattr(config, name, None)) is not None:
+            return int(length)
+    length = handle.tokenizer.model_max_length
+    return 2048 if length > _UNSET_LENGTH else int(length)
+
+
+def padded(rows: Sequence[Sequence[int]], side: Literal["left", "right"] = "right") -> dict[str, torch.Tensor]:
+    """Token ids and their mask, (batch x longest), with zeros on one side; needs no padding token, for none is seen."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    ids, mask = (torch.zeros(len(rows), longest, dtype=torch.int64) for _ in range(2))
+    for at, row in enumerate(rows):
+        part = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
+        ids[at, part], mask[at, part] = torch.tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def pad(encoded: Sequence[dict[str, list[int]]], tokenizer: Any) -> dict[str, torch.Tensor]:
