@@ -118,6 +118,8 @@ tasks = Registry(
     {
         "text-classification": "compressbench.tasks.text_classification:TextClassification",
         "perplexity": "compressbench.tasks.perplexity:Perplexity",
+        "generation": "compressbench.tasks.generation:Generation",
+        "lm-eval": "compressbench.tasks.lm_eval:LmEval",
     },
 )
 meters = Registry(
