@@ -32,6 +32,11 @@ class TorchSession:
         self._is_cuda = device.startswith("cuda")
         self._greedy: GenerationConfig | None = None
 
+    @property
+    def module(self) -> PreTrainedModel:
+        """The model itself, for a library that calls it."""
+        return self._model
+
     def __call__(self, batch: Batch) -> torch.Tensor:
         with self._torch.inference_mode():
             return self._model(**self._on_device(batch)).logits  # type: ignore[no-any-return]
