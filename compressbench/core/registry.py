@@ -129,6 +129,8 @@ tasks = Registry(
         "perplexity": "compressbench.tasks.perplexity:Perplexity",
         "multiple-choice": "compressbench.tasks.multiple_choice:MultipleChoice",
         "last-word": "compressbench.tasks.last_word:LastWord",
+        "generation": "compressbench.tasks.generation:Generation",
+        "lm-eval": "compressbench.tasks.lm_eval:LmEval",
     },
 )
 meters = Registry(

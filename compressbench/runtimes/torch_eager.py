@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressbench.core.protocols import Batch
+from compressbench.core.protocols import Batch, Decoding, Written
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 
@@ -20,17 +20,22 @@ class TorchEager(Spec):
     requires: ClassVar[tuple[str, ...]] = ("torch",)
 
     def prepare(self, handle: ModelHandle, device: str) -> TorchSession:
-        return TorchSession(handle.model.to(device).eval(), device)
+        return TorchSession(handle.model.to(device).eval(), device, handle.tokenizer)
 
 
 class TorchSession:
-    def __init__(self, model: PreTrainedModel, device: str) -> None:
+    def __init__(self, model: PreTrainedModel, device: str, tokenizer: Any = None) -> None:
         import torch
 
-        self.device, self._model, self._torch = device, model, torch
+        self.device, self._model, self._torch, self._tokenizer = device, model, torch, tokenizer
         self._dtype = model.dtype
         self._is_cuda = device.startswith("cuda")
         self._greedy: GenerationConfig | None = None
+
+    @property
+    def module(self) -> PreTrainedModel:
+        """The model itself, for a library that calls it."""
+        return self._model
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         with self._torch.inference_mode():
@@ -51,6 +56,12 @@ class TorchSession:
                 return model.generate(**inputs, generation_config=config, streamer=streamer)  # type: ignore[no-any-return]
         finally:
             model.generation_config = its_own
+
+    def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
+        """Texts for left-padded prompts, each up to its own end (`runtimes.torch_writing`)."""
+        from compressbench.runtimes.torch_writing import write
+
+        return write(self._model, self._tokenizer, self._on_device(batch), decoding)
 
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
         """What the key-value cache holds when the last of `num_tokens` tokens is there (0: after a forward pass); None
