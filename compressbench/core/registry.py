@@ -118,6 +118,9 @@ tasks = Registry(
     {
         "text-classification": "compressbench.tasks.text_classification:TextClassification",
         "perplexity": "compressbench.tasks.perplexity:Perplexity",
+        "sentence-similarity": "compressbench.tasks.sentence_similarity:SentenceSimilarity",
+        "image-classification": "compressbench.tasks.image_classification:ImageClassification",
+        "speech-recognition": "compressbench.tasks.speech_recognition:SpeechRecognition",
     },
 )
 meters = Registry(
