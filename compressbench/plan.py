@@ -19,6 +19,7 @@ from compressbench.data.data_root import reading_below
 from compressbench.measure import estimate
 from compressbench.measure.schedule import Schedule
 from compressbench.models.config import read_config, weight_format
+from compressbench.models.heads import HEADS, Head
 from compressbench.recipe.load import LoadedRecipe, load_recipe
 from compressbench.recipe.problems import Problem, recipe_error
 from compressbench.recipe.schema import Recipe, canonical
@@ -26,8 +27,6 @@ from compressbench.recipe.sentences import option_problems
 from compressbench.recipe.use import Use
 from compressbench.tasks.calibration import check_calibration
 from compressbench.tasks.ready_made import fill_in, ready_names
-
-_HEAD_ENDINGS = {"sequence-classification": ("ForSequenceClassification",), "causal-lm": ("ForCausalLM", "LMHeadModel")}
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _check_tasks(
 
 def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
     names = [str(name) for name in (config or {}).get("architectures") or ()]
-    endings = _HEAD_ENDINGS[task.value.head]
+    endings = HEADS[task.value.head].endings
     if names and not any(name.endswith(endings) for name in names):
         wanted = " or ".join(endings)
         raise RecipeError(f"the task '{task.name}' needs a model with the head {wanted}", got=", ".join(names))
@@ -218,6 +217,8 @@ def _check_steps(
                 ),
             )
             return
+        if tasks:
+            checker.run(at, partial(_check_data, step, HEADS[tasks[0].value.head], tasks[0].name))
         if facts.needs_training_data and tasks:
             checker.run(at, lambda: tasks[0].value.check(training=True))
         if facts.needs_calibration and tasks:
@@ -225,6 +226,18 @@ def _check_steps(
             checker.run(f"{at}.calibration", partial(check_calibration, tasks[0].value, calibration))
         checker.run(at, partial(step.value.check_model, config))
         weights = step.value.weights_after(weights)
+
+
+def _check_data(step: Resolved, head: Head, task: str) -> None:
+    """Raise UnsupportedError if the step would learn or calibrate from samples as the task doesn't have them."""
+    facts = step.value.facts
+    if facts.needs_training_data and not head.is_trained_on:
+        raise UnsupportedError(f"'{step.name}' trains, and '{task}' has no loss to train on", do="Leave the step out.")
+    if facts.needs_calibration and not head.reads_tokens:
+        raise UnsupportedError(
+            f"'{step.name}' calibrates on rows of tokens, and the samples of '{task}' are none",
+            do="Leave the step out.",
+        )
 
 
 def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...]) -> str:

@@ -131,6 +131,9 @@ tasks = Registry(
         "last-word": "compressbench.tasks.last_word:LastWord",
         "generation": "compressbench.tasks.generation:Generation",
         "lm-eval": "compressbench.tasks.lm_eval:LmEval",
+        "sentence-similarity": "compressbench.tasks.sentence_similarity:SentenceSimilarity",
+        "image-classification": "compressbench.tasks.image_classification:ImageClassification",
+        "speech-recognition": "compressbench.tasks.speech_recognition:SpeechRecognition",
     },
 )
 meters = Registry(

@@ -38,8 +38,10 @@ class TorchSession:
         return self._model
 
     def __call__(self, batch: Batch) -> torch.Tensor:
+        """Logits; of an encoder without a head its last hidden states (batch x length x hidden)."""
         with self._torch.inference_mode():
-            return self._model(**self._on_device(batch)).logits  # type: ignore[no-any-return]
+            output = self._model(**self._on_device(batch))
+        return output.logits if hasattr(output, "logits") else output.last_hidden_state  # type: ignore[no-any-return]
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
         """Greedy with a key-value cache, and nothing else, whatever the model's own generation_config asks for.
