@@ -16,18 +16,33 @@ from compressbench.data.sources import HubSource, locate
 from compressbench.plan import Plan, make_plan
 from compressbench.recipe.load import parse_recipe
 from compressbench.recipe.use import Use
+from compressbench.tasks.answer_filters import filtered, is_match
 from compressbench.tasks.ready_made import fill_in, ready_names, ready_task
 
 ROWS = {
     "ag-news": 7600,
+    "arc-challenge": 1172,
+    "arc-easy": 2376,
     "banking77": 3080,
+    "boolq": 3270,
+    "fashion-mnist": 10_000,
+    "gsm8k": 1319,
+    "hellaswag": 10_042,
+    "lambada": 5153,
+    "mmlu": 14_042,
+    "piqa": 1838,
     "rte": 277,
     "sst2": 872,
+    "stsb": 1379,
     "trec": 500,
+    "winogrande": 1267,
 }
 """The rows of the split that is evaluated, as the data sets' papers and pages say."""
 
-NUM_LABELS = {"ag-news": 4, "banking77": 77, "rte": 2, "sst2": 2, "trec": 6}
+NUM_LABELS = {"ag-news": 4, "banking77": 77, "fashion-mnist": 10, "rte": 2, "sst2": 2, "trec": 6}
+TRAINABLE = [*NUM_LABELS, "gsm8k"]
+UNTRAINABLE = ["arc-easy", "boolq", "hellaswag", "lambada", "mmlu", "piqa", "winogrande"]
+CHOICES = ["arc-challenge", "arc-easy", "boolq", "hellaswag", "mmlu", "piqa", "winogrande"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +124,64 @@ def test_every_label_is_a_class_and_every_class_has_a_name(name: str) -> None:
     found = set(samples.columns["label"])
     assert found <= set(range(NUM_LABELS[name]))
     assert len(found) == NUM_LABELS[name]
-    assert all(samples.columns["text"])
+    texts = samples.columns.get("text") or samples.columns["image"]
+    assert all(texts)
+
+
+@needs_data
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_question_has_choices_of_which_one_is_right(name: str) -> None:
+    with reading_below(DATA):
+        task = made(name)
+        rows = task.load().rows
+    right = set()
+    for row in rows:
+        choices = task.choices(row)
+        assert task.question(row)
+        answer = task.question(row) if task.multiple_input else task.answer(row)
+        right.add(choices.index(answer))
+    assert right >= set(range(2 if name in ("boolq", "piqa", "winogrande") else 4))
+
+
+@needs_data
+def test_every_passage_of_lambada_ends_with_a_word() -> None:
+    with reading_below(DATA):
+        task = made("lambada")
+        rows = task.load().rows
+    assert all(task.question(row) + task.answer(row) == row["text"] for row in rows)
+    # six passages have a line end before their last word; as in the harness, that isn't where they are cut
+    assert [len(task.answer(row).split()) for row in rows].count(1) == len(rows) - 6
+
+
+@needs_data
+def test_an_answer_written_as_the_examples_of_gsm8k_are_is_right() -> None:
+    with reading_below(DATA):
+        task = made("gsm8k")
+        rows = task.load().rows
+        assert task.fewshot_prefix(rows[0]).count("####") == 5
+    ignored, ignore_case = task.regexes_to_ignore, task.ignore_case
+    for row in rows:
+        target = task.answer(row)
+        assert is_match(filtered(task.filter, target), target, ignored, ignore_case)
+        assert not is_match(filtered(task.filter, "I can't."), target, ignored, ignore_case)
+
+
+@needs_data
+def test_five_examples_of_mmlu_are_from_the_same_subject() -> None:
+    with reading_below(DATA):
+        task = made("mmlu", num_fewshot=5)
+        row = task.load().rows[-1]
+        before = task.fewshot_prefix(row)
+    assert row["subject"] == "world_religions"
+    assert before.startswith("The following are multiple choice questions (with answers) about world religions.\n\n")
+    assert before.count("\nAnswer: ") == 5
+
+
+@needs_data
+def test_the_similarities_of_stsb_go_from_none_to_the_same() -> None:
+    with reading_below(DATA):
+        gold = made("stsb").load().columns["gold"]
+    assert (min(gold), max(gold)) == (0, 5)
 
 
 @needs_data
@@ -121,14 +193,21 @@ def test_the_text_of_wikitext_is_the_usual_one() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["ag-news", "banking77", "rte", "sst2", "trec"])
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_a_local_copy_with_a_training_split_can_be_trained_on(name: str) -> None:
     with reading_below(DATA):
         made(name).check(training=True)
 
 
 @needs_data
-def test_a_local_copy_without_a_training_split_never_trains_on_the_evaluation() -> None:
+@pytest.mark.parametrize("name", UNTRAINABLE)
+def test_a_local_copy_without_a_training_split_says_so(name: str) -> None:
+    with reading_below(DATA), pytest.raises(DataError, match="no file of that split"):
+        made(name).check(training=True)
+
+
+@needs_data
+def test_a_local_copy_of_one_file_never_trains_on_the_evaluation() -> None:
     with reading_below(DATA), pytest.raises(DataError, match="training would see the evaluation data"):
         made("wikitext2").check(training=True)
 
