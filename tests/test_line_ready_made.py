@@ -55,7 +55,9 @@ def recipe(tmp_path: Path) -> Path:
     return write_recipe(tmp_path / "recipe.yaml", {**data, "tasks": tasks})
 
 
-def test_a_ready_made_task_is_run_on_the_local_copy(recipe: Path, root: Path, tmp_path: Path) -> None:
+def test_a_ready_made_task_is_run_on_the_local_copy(
+    recipe: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = []
     for record in run_recipe(recipe, tmp_path / "out", data_root=root):
         assert not has_data_root(), "what is done between two records sees no data root"
@@ -73,6 +75,10 @@ def test_a_ready_made_task_is_run_on_the_local_copy(recipe: Path, root: Path, tm
     # the same data elsewhere are the same cells
     moved = root.rename(tmp_path / "moved")
     assert list(run_recipe(recipe, tmp_path / "out", data_root=moved, resume=True)) == []
+    capsys.readouterr()
+    arguments = ["--out", str(tmp_path / "out"), "--data-root", str(moved), "--resume", "--json"]
+    assert call(["run", str(recipe), *arguments]) == 0
+    assert [row["candidate"] for row in json.loads(capsys.readouterr().out)] == ["baseline", "half"]
 
 
 @pytest.mark.parametrize("verb", ["validate", "plan"])
@@ -92,6 +98,22 @@ def test_the_verbs_take_the_data_root_from_an_option_or_the_environment(
     assert found() == expected
     assert call([verb, str(recipe), "--data-root", str(root / "nowhere")]) == 2
     assert "the data root is no folder" in capsys.readouterr().err
+
+
+def test_a_plan_says_where_the_data_of_a_task_come_from(
+    recipe: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COMPRESSBENCH_DATA_ROOT", raising=False)
+    assert call(["plan", str(recipe), "--data-root", str(root)]) == 0
+    assert "\n  trec-2: text-classification on root:trec, split test\n" in capsys.readouterr().out
+    assert call(["plan", str(recipe), "--data-root", str(root / "trec")]) == 0
+    assert "\n  trec: text-classification on CogComp/trec, split test\n" in capsys.readouterr().out
+    assert call(["plan", str(recipe), "--data-root", str(root), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert [(task["label"], task["use"], task["data"]) for task in tasks] == [
+        ("trec", "text-classification", "root:trec"),
+        ("trec-2", "text-classification", "root:trec"),
+    ]
 
 
 def test_run_hands_the_data_root_on(recipe: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,15 @@ def _as_data(planned: Plan) -> dict[str, object]:
         for cell in planned.cells
     ]  # fmt: skip
     total = {"recipe": planned.recipe.name, "hash": planned.recipe_hash, "estimated_seconds": planned.seconds}
-    return {**total, "tasks": [task.as_data() for task in planned.tasks], "cells": cells}
+    tasks = [{"label": label, **task.as_data()} for label, task in planned.labelled_tasks()]
+    return {**total, "tasks": tasks, "cells": cells}
 
 
 def _print(planned: Plan) -> None:
     typer.echo(f"{planned.recipe.name}  {planned.recipe_hash}\n")
+    for label, task in planned.labelled_tasks():
+        typer.echo(f"  {label}: {task.registered_name}{_source(task)}")
+    typer.echo()
     width = max(len(cell.name) for cell in planned.cells)
     for cell in planned.cells:
         time = f"unsupported: {cell.unsupported}" if cell.unsupported else f"about {_duration(cell.seconds)}"
@@ -45,6 +49,12 @@ def _print(planned: Plan) -> None:
             typer.echo(f"      {step.name} {_options(step)}".rstrip())
     typer.echo(f"\n{planned.schedule.announcement(0.0, len(planned.cells))}")
     typer.echo(f"In all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
+
+
+def _source(task: Resolved) -> str:
+    """Where the data of a task come from: a ready-made one falls back on the Hub where there is no local copy."""
+    data, split = task.options.get("data"), task.options.get("split")
+    return f" on {data}, split {split}" if data else ""
 
 
 def _options(step: Resolved) -> str:

@@ -19,12 +19,12 @@ _ROOT: ContextVar[Path | None] = ContextVar("data_root", default=None)
 
 @contextmanager
 def reading_below(folder: str | Path | None) -> Iterator[Path | None]:
-    """`root:NAME` is read below `folder` within the block, and as before after it; None: there is no data root.
+    """`root:NAME` is read below `folder` within the block, and as before after it; None leaves it as it is outside.
 
     Yields the folder as an absolute path without links. Raises DataError if it isn't one. Not for a block that yields
     to its caller: a generator's caller would see the root too.
     """
-    token = _ROOT.set(_checked(folder))
+    token = _ROOT.set(_ROOT.get() if folder is None else _checked(folder))
     try:
         yield _ROOT.get()
     finally:
@@ -72,9 +72,7 @@ def _is_plain(name: str) -> bool:
     return name.isprintable() and ":" not in name and not set(parts) & {"", ".", ".."}
 
 
-def _checked(folder: str | Path | None) -> Path | None:
-    if folder is None:
-        return None
+def _checked(folder: str | Path) -> Path:
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise DataError("the data root is no folder", where=str(folder), do="Give the folder of the local copies.")

@@ -67,9 +67,10 @@ def load_samples(
     """The rows of a split, in the order of the data set.
 
     `source` is `embedded:banking77`, a local file (.parquet, .jsonl, .json, .csv), a folder with `<split>.<suffix>` or
-    Parquet shards `<split>-*.parquet`, or a Hub id `owner/name`. `columns` maps roles to column names; the role `label`
-    must hold class numbers or class names, `text` and `text_pair` strings. Class names become their index among the
-    sorted names of the whole split (not of the first `limit` rows) and are returned as `label_names`.
+    Parquet shards `<split>-*.parquet`, the same below the data root as `root:NAME`, or a Hub id `owner/name`. `columns`
+    maps roles to column names; the role `label` must hold class numbers or class names, `text` and `text_pair` strings.
+    Class names become their index among the sorted names of the whole split (not of the first `limit` rows) and are
+    returned as `label_names`.
     `revision` is a branch, tag or commit of a Hub data set, or the `sha256:` that local files must have.
 
     Raises DataError for anything that is missing, empty, null or of the wrong kind.
