@@ -56,6 +56,10 @@ def rows_of(definition: Definition, headline: Metric, task: Any, logged: Sequenc
     return rows
 
 
+def document_id(sample: Logged) -> str:
+    return f"{sample['doc_id']}:{sample['doc_hash']}"
+
+
 def _row(
     definition: Definition, headline: Metric, task: Any, samples: Sequence[Logged], sample: Logged, item: _Item
 ) -> SampleRow:
@@ -70,7 +74,7 @@ def _row(
             if key != headline.key and (number := _number(metric, each[name])) is not None:
                 also[key] = number
     return SampleRow(
-        id=f"{sample['doc_id']}:{sample['doc_hash']}",
+        id=document_id(sample),
         prediction=prediction,
         target=target,
         score=item.score,
