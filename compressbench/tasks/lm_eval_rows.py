@@ -16,6 +16,8 @@ MEANS = frozenset({"mean", "nanmean", "brier_score"})
 LOG_MEANS = frozenset({"perplexity", "weighted_perplexity"})
 _WEIGHTED = frozenset({"weighted_perplexity", "bits_per_byte"})
 _LONGEST_TEXT = 2000
+_PART = "logged"
+"""The key under which a row's target and prediction have the two parts of a pair."""
 
 Logged = Mapping[str, Any]
 
@@ -65,7 +67,7 @@ def _row(
 ) -> SampleRow:
     prediction, target, confidence = _answer(headline, task, sample)
     if item.pair is not None:
-        target, prediction = (json.dumps(part, default=str) for part in item.pair)
+        target, prediction = (json.dumps({_PART: part}, default=str) for part in item.pair)
     also: dict[str, float] = {}
     for each in samples:
         for name in each["metrics"]:
@@ -159,10 +161,10 @@ def summary(definition: Definition, headline: Metric, rows: Sequence[SampleRow])
 
 def _logged_value(row: SampleRow) -> Any:
     """The number that was logged, or the pair."""
-    try:
-        return json.loads(row.target), json.loads(row.prediction)
-    except ValueError:
-        return row.score
+    start = f'{{"{_PART}": '
+    if row.target.startswith(start) and row.prediction.startswith(start):
+        return json.loads(row.target)[_PART], json.loads(row.prediction)[_PART]
+    return row.score
 
 
 def reported(definition: Definition, headline: Metric, rows: Sequence[SampleRow]) -> dict[str, float]:
