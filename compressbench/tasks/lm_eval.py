@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +16,6 @@ from compressbench.core.errors import (
     CompressbenchError,
     DataError,
     ModelError,
-    NotFiniteError,
     UnsupportedError,
 )
 from compressbench.core.progress import Progress
@@ -31,13 +29,10 @@ from compressbench.tasks.lm_eval_quiet import (
     FEWSHOT_SEED,
     as_seeded_by_the_harness,
     quiet_harness,
-    weights_left_alone,
 )
-from compressbench.tasks.lm_eval_rows import LOG_MEANS, Logged, log_likelihoods, reported, rows_of, summary
+from compressbench.tasks.lm_eval_rows import LOG_MEANS, Logged, document_id, log_likelihoods, reported, rows_of, summary
+from compressbench.tasks.lm_eval_run import ask_the_harness
 from compressbench.tasks.lm_eval_tasks import Definition, Metric, find_definition
-
-if TYPE_CHECKING:
-    import torch
 
 _BINARY = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
 
@@ -136,31 +131,15 @@ class LmEval(Declared):
                 "lm-evaluation-harness asks models in PyTorch", do="Use runtime: torch for this task."
             )
         with progress.bar("evaluate", len(samples)) as bar:
-            results = self._run(handle, samples, lambda part: bar.advance(part * len(samples)))
-        (logged,), (values,) = results["samples"].values(), results["results"].values()
-        rows = rows_of(self._definition, self._headline, samples.task, logged)
-        self._require_same(rows, values)
-        _show(watch, logged, samples.task, {row.id for row in rows})
-        return rows
+            said = ask_the_harness(
+                handle, samples.task, self.limit, self.batch_size, lambda part: bar.advance(part * len(samples))
+            )
+        rows = rows_of(self._definition, self._headline, samples.task, said.logged)
+        self._require_same(rows, said.values)
+        _show(watch, said.logged, samples.task, {row.id for row in rows})
+        return [row.model_copy(update={"is_truncated": row.id in said.cut}) for row in rows]
 
-    def _run(self, handle: ModelHandle, samples: HarnessTask, told: Any) -> dict[str, Any]:
-        with quiet_harness(told), as_seeded_by_the_harness(), weights_left_alone(handle.model):
-            from lm_eval.evaluator import evaluate
-            from lm_eval.models.huggingface import HFLM
-
-            tokenizer = copy.deepcopy(handle.tokenizer)  # the harness gives it a padding token
-            model = HFLM(pretrained=handle.model, tokenizer=tokenizer, batch_size=self.batch_size)
-            samples.task.set_fewshot_seed(seed=FEWSHOT_SEED)
-            finite = _Finite()
-            hook = handle.model.register_forward_hook(finite)
-            try:
-                found = evaluate(model, {"tasks": {self.task: samples.task}}, limit=self.limit, bootstrap_iters=0)
-            finally:
-                hook.remove()
-            finite.raise_if_broken()
-            return dict(found)
-
-    def _require_same(self, rows: Sequence[SampleRow], values: dict[str, Any]) -> None:
+    def _require_same(self, rows: Sequence[SampleRow], values: Mapping[str, Any]) -> None:
         theirs, ours = float(values[self.metric]), self.summarize(rows)
         if not math.isclose(theirs, ours, rel_tol=1e-9, abs_tol=1e-12):
             raise CellError(
@@ -217,26 +196,11 @@ class LmEval(Declared):
         return rows
 
 
-class _Finite:
-    """A hook on the model that remembers whether a logit was no number, without waiting for the device."""
-
-    def __init__(self) -> None:
-        self._is_broken: torch.Tensor | None = None
-
-    def __call__(self, module: Any, inputs: Any, output: Any) -> None:
-        found = (output.logits.isnan() | output.logits.isposinf()).any()
-        self._is_broken = found if self._is_broken is None else self._is_broken | found
-
-    def raise_if_broken(self) -> None:
-        if self._is_broken is not None and bool(self._is_broken):
-            raise NotFiniteError("the model gave logits that are not finite", do="Try bfloat16 or a milder setting.")
-
-
 def _show(watch: Watch, logged: Sequence[Logged], task: Any, ids: set[str]) -> None:
     import torch
 
     for sample in logged:
-        id_, found = f"{sample['doc_id']}:{sample['doc_hash']}", log_likelihoods(sample, task)
+        id_, found = document_id(sample), log_likelihoods(sample, task)
         if found is not None and id_ in ids:
             ids.discard(id_)  # another filter logs the same document again
             watch.logits([id_], torch.tensor([found], dtype=torch.float64))

@@ -16,6 +16,8 @@ MEANS = frozenset({"mean", "nanmean", "brier_score"})
 LOG_MEANS = frozenset({"perplexity", "weighted_perplexity"})
 _WEIGHTED = frozenset({"weighted_perplexity", "bits_per_byte"})
 _LONGEST_TEXT = 2000
+_PART = "logged"
+"""The key under which a row's target and prediction have the two parts of a pair."""
 
 Logged = Mapping[str, Any]
 
@@ -56,12 +58,16 @@ def rows_of(definition: Definition, headline: Metric, task: Any, logged: Sequenc
     return rows
 
 
+def document_id(sample: Logged) -> str:
+    return f"{sample['doc_id']}:{sample['doc_hash']}"
+
+
 def _row(
     definition: Definition, headline: Metric, task: Any, samples: Sequence[Logged], sample: Logged, item: _Item
 ) -> SampleRow:
     prediction, target, confidence = _answer(headline, task, sample)
     if item.pair is not None:
-        target, prediction = (json.dumps(part, default=str) for part in item.pair)
+        target, prediction = (json.dumps({_PART: part}, default=str) for part in item.pair)
     also: dict[str, float] = {}
     for each in samples:
         for name in each["metrics"]:
@@ -70,7 +76,7 @@ def _row(
             if key != headline.key and (number := _number(metric, each[name])) is not None:
                 also[key] = number
     return SampleRow(
-        id=f"{sample['doc_id']}:{sample['doc_hash']}",
+        id=document_id(sample),
         prediction=prediction,
         target=target,
         score=item.score,
@@ -155,10 +161,10 @@ def summary(definition: Definition, headline: Metric, rows: Sequence[SampleRow])
 
 def _logged_value(row: SampleRow) -> Any:
     """The number that was logged, or the pair."""
-    try:
-        return json.loads(row.target), json.loads(row.prediction)
-    except ValueError:
-        return row.score
+    start = f'{{"{_PART}": '
+    if row.target.startswith(start) and row.prediction.startswith(start):
+        return json.loads(row.target)[_PART], json.loads(row.prediction)[_PART]
+    return row.score
 
 
 def reported(definition: Definition, headline: Metric, rows: Sequence[SampleRow]) -> dict[str, float]:

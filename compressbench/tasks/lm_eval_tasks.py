@@ -28,6 +28,7 @@ _TASK, _GROUP, _CLASS = (
     re.compile(rb"^[\"']?" + key + rb"[\"']?:[ \t]*[\"']?([^\"'\s\[#]+)", re.MULTILINE)
     for key in (b"task", b"group", b"class")
 )
+_TAG = re.compile(rb"^[\"']?tag[\"']?:", re.MULTILINE)
 _UNREAD = ("doc_to_image", "doc_to_audio")
 
 
@@ -144,10 +145,9 @@ def _members(path: Path) -> list[str]:
 
 
 def _is_a_group(name: str, members: Iterable[str]) -> UnknownNameError:
-    few = [*islice(members, 13)]
-    names = ", ".join(few[:12]) + (", ..." if len(few) > 12 else "")
     return UnknownNameError(
-        f"'{name}' is a group of tasks, and a score belongs to one task", do=f"List its tasks one by one: {names}."
+        f"'{name}' is a group of tasks, and a score belongs to one task",
+        do=f"List them one by one, such as {', '.join(islice(members, 12))}.",
     )
 
 
@@ -161,14 +161,14 @@ def _unknown(name: str, builtin: Path, include_path: str | None) -> UnknownNameE
 
 
 def _tagged(name: str, folder: Path) -> list[str]:
-    """The tasks with that tag. Only where a file has the word is the harness's own index, which takes seconds, asked."""
-    texts = (path.read_bytes() for path in folder.glob("**/*.yaml"))
-    if not any(b"tag" in text and name.encode() in text for text in texts):
-        return []
-    from lm_eval.tasks import TaskManager
-
-    entry = TaskManager().task_index.get(name)
-    return [] if entry is None else sorted(entry.tags)
+    """Tasks whose own file has that tag; more may get it from a file that they include."""
+    word = rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])"
+    tag = re.compile(
+        rb"^[\"']?tag[\"']?:.*" + word + rb"|^[ \t]*-[ \t]*[\"']?" + word + rb"[\"']?[ \t]*$", re.MULTILINE
+    )
+    texts = (path.read_bytes() for path in sorted(folder.glob("**/*.yaml")))
+    tagged = (text for text in texts if _TAG.search(text) and tag.search(text))
+    return [task[1].decode() for text in tagged if (task := _TASK.search(text))]
 
 
 def _read(path: Path, *, with_functions: bool = False) -> dict[str, Any]:

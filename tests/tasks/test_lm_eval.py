@@ -173,6 +173,19 @@ def test_the_task_generation_writes_what_the_harness_writes(
     assert len({row.prediction for row in rows}) > 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "longest"), [("choice", 63), ("last-word", 65), ("writing", 58), ("rolling", math.inf)]
+)
+def test_a_document_that_the_model_can_not_see_all_of_says_so(
+    tmp_path: Path, handle: ModelHandle, kind: str, longest: float
+) -> None:
+    """The model has 64 positions, of which the harness uses the last: for a choice of two words, 65 - 2 are left."""
+    counts = [57, 58, 59, 63, 64, 65, 66, 80]
+    rows = [{"text": " ".join(["cat"] * count), "label": 0, "answer": "cat"} for count in counts]
+    found = evaluate(LmEval(task=kind, include_path=write_task(tmp_path, kind, rows)), handle)
+    assert [row.is_truncated for row in found] == [count > longest for count in counts]
+
+
 def test_few_shot_examples_are_the_same_for_every_model(tmp_path: Path, handle: ModelHandle) -> None:
     folder = write_task(tmp_path, "last-word", fewshot_split="test", fewshot_config={"sampler": "default"})
     task = LmEval(task="last-word", include_path=folder, num_fewshot=2, limit=3, batch_size=2)
