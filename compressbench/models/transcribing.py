@@ -12,6 +12,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from compressbench.core.errors import NotFiniteError
 from compressbench.core.protocols import Batch
 from compressbench.models.parts import inputs_of
+from compressbench.models.quiet import quiet
 
 
 def transcribe(model: PreTrainedModel, batch: Batch, prompt: Sequence[int], max_new_tokens: int) -> list[list[int]]:
@@ -25,7 +26,7 @@ def transcribe(model: PreTrainedModel, batch: Batch, prompt: Sequence[int], max_
     sounds = next(iter(inputs.values()))
     begun = torch.tensor([list(prompt)] * len(sounds), device=sounds.device)
     config, watch = _config(model, max_new_tokens), _Finite(sounds.device)
-    with torch.inference_mode(), _only(model, config):
+    with torch.inference_mode(), _only(model, config), quiet():
         # not the model's own `generate`: Whisper's forces a language and cuts long sounds into pieces
         whole = GenerationMixin.generate(
             model, **inputs, decoder_input_ids=begun, generation_config=config, logits_processor=[watch]

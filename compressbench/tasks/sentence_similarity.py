@@ -110,10 +110,18 @@ class SentenceSimilarity(FromData):
         )
 
     def model_inputs(self, handle: ModelHandle, split: str) -> tuple[list[dict[str, Any]], str]:
-        """Both sentences of every pair, each a row of its own."""
+        """Both sentences of every pair, each a row of its own.
+
+        Splits of sentence pairs share sentences (257 of 2,552 in the test split of STS-B stand in its training split,
+        too). Of another split than the evaluated one, those that the latter has are left out.
+        """
         samples = self._load(split, None)
         sentences = [sentence for role in _SENTENCES for sentence in samples.columns[role]]
-        return [dict(row) for row in self._encode(handle, sentences)], samples.revision
+        rows: list[dict[str, Any]] = [dict(row) for row in self._encode(handle, sentences)]
+        if split != self.split:
+            known = {tuple(row["input_ids"]) for row in self._encode(handle, _distinct(self._load(self.split, None)))}
+            rows = [row for row in rows if tuple(row["input_ids"]) not in known]
+        return rows, samples.revision
 
     def workload_batches(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
@@ -150,8 +158,8 @@ class SentenceSimilarity(FromData):
     def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         from compressbench.models.mean_pool import mean_pool
 
-        if self.pooling == "cls":
-            hidden, mask = hidden[:, :1], mask[:, :1].new_ones(len(mask), 1)
+        if self.pooling == "cls":  # nothing but the first token, whichever side the padding is on
+            mask = (mask.cumsum(dim=1) == 1) * mask
         return mean_pool(hidden, mask.to(hidden.device)).cpu()
 
     def _cut(self, handle: ModelHandle, sentences: Sequence[str], encoded: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -20,29 +20,38 @@ def prompt_of(handle: ModelHandle, language: str | None) -> list[int]:
     """What stands before a transcript: what the tokenizer puts before a text in this language, or else the decoder's
     start token. Raises ModelError for a language that the tokenizer doesn't know, and for none where it knows many.
     """
-    tokenizer, config = handle.tokenizer.tokenizer, handle.model.generation_config
     if language is not None:
-        _set_language(handle, language)
-    elif getattr(config, "is_multilingual", False):
+        return _in_language(handle, language)
+    config = handle.model.generation_config
+    if getattr(config, "is_multilingual", False):
         raise ModelError(
             "a model of many languages must be told which one it hears",
             where=handle.source.id,
             do="Set the task's language.",
         )
-    return list(getattr(tokenizer, "prefix_tokens", ())) or [int(config.decoder_start_token_id)]
+    return list(getattr(handle.tokenizer.tokenizer, "prefix_tokens", ())) or [int(config.decoder_start_token_id)]
 
 
-def _set_language(handle: ModelHandle, language: str) -> None:
+def _in_language(handle: ModelHandle, language: str) -> list[int]:
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
     tokenizer = handle.tokenizer.tokenizer
     if not hasattr(tokenizer, "set_prefix_tokens"):
         raise ModelError("the model has one language and no name for it", where=handle.source.id, got=repr(language))
+    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+    before = tokenizer.language, tokenizer.task, tokenizer.predict_timestamps
+    tokenizer.language, tokenizer.task, tokenizer.predict_timestamps = code, "transcribe", False
     try:
-        tokenizer.set_prefix_tokens(language=language, task="transcribe", predict_timestamps=False)
-        is_known = None not in tokenizer.prefix_tokens
+        found = list(tokenizer.prefix_tokens)
+        # it counts from the first language, and ends up at another token where the vocabulary hasn't all of them
+        is_known = tokenizer.convert_ids_to_tokens(found)[1] == f"<|{code}|>"
     except ValueError:
         is_known = False
+    finally:
+        tokenizer.language, tokenizer.task, tokenizer.predict_timestamps = before
     if not is_known:
         raise ModelError("the tokenizer doesn't know this language", where=handle.source.id, got=repr(language))
+    return found
 
 
 def require_length(handle: ModelHandle, num_tokens: int, do: str) -> None:

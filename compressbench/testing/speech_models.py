@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 _END = "<|endoftext|>"
 _SPECIAL = (
-    "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|translate|>", "<|startofprev|>", "<|nospeech|>",
-    "<|notimestamps|>",
+    "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>",
+    "<|nospeech|>", "<|notimestamps|>",
 )  # fmt: skip
 
 
