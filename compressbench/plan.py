@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,17 +15,18 @@ from compressbench.core.errors import CompressbenchError, InputError, RecipeErro
 from compressbench.core.protocols import Trains
 from compressbench.core.registry import Registry, Resolved
 from compressbench.core.spec import content_hash
+from compressbench.data.data_root import reading_below
 from compressbench.measure import estimate
 from compressbench.measure.schedule import Schedule
 from compressbench.models.config import read_config, weight_format
+from compressbench.models.heads import HEADS, Head
 from compressbench.recipe.load import LoadedRecipe, load_recipe
 from compressbench.recipe.problems import Problem, recipe_error
 from compressbench.recipe.schema import Recipe, canonical
 from compressbench.recipe.sentences import option_problems
 from compressbench.recipe.use import Use
 from compressbench.tasks.calibration import check_calibration
-
-_HEAD_ENDINGS = {"sequence-classification": ("ForSequenceClassification",), "causal-lm": ("ForCausalLM", "LMHeadModel")}
+from compressbench.tasks.ready_made import fill_in, ready_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run: the baseline first, then the candidates in the recipe's order."""
+    """What will run: the baseline first, then the candidates in the recipe's order. `root:` data are below `data_root`."""
 
     recipe: Recipe
     recipe_hash: str
@@ -53,6 +55,7 @@ class Plan:
     meters: tuple[Resolved, ...]
     cells: tuple[Cell, ...]
     schedule: Schedule
+    data_root: Path | None = None
 
     @property
     def baseline(self) -> Cell:
@@ -92,15 +95,16 @@ class _Checker:
             return None
 
     def resolve(self, use: Use, table: Registry, key: str) -> Resolved | None:
-        kind = self.run(f"{key}.use" if f"{key}.use" in self.loaded.lines else key, lambda: table.resolve(use.name))
-        if kind is None:
+        found = self.run(f"{key}.use" if f"{key}.use" in self.loaded.lines else key, partial(_named, use, table))
+        if found is None:
             return None
+        kind, name, options = found
         try:
-            value = kind(**use.options)
+            value = kind(**options)
         except ValidationError as error:
             self.problems.extend(option_problems(error, kind, key))
             return None
-        return Resolved(use.name, value, value.model_dump(mode="json"))
+        return Resolved(use.name, value, value.model_dump(mode="json"), "" if name == use.name else name)
 
     def resolve_all(self, uses: tuple[Use, ...], table: Registry, key: str) -> dict[str, Resolved]:
         """Those that could be resolved, by their key paths."""
@@ -112,16 +116,31 @@ class _Checker:
             raise recipe_error(self.loaded.path, self.loaded.lines, self.problems)
 
 
-def plan_file(path: str) -> Plan:
+def _named(use: Use, table: Registry) -> tuple[Any, str, Mapping[str, Any]]:
+    """What a use names: a class, the name that it is registered under, and the options for it."""
+    if table is not registry.tasks:
+        return table.resolve(use.name), use.name, use.options
+    kind, options = fill_in(use)
+    return table.resolve(kind, also=ready_names()), kind, options
+
+
+def plan_file(path: str, *, data_root: str | Path | None = None) -> Plan:
     """Load and plan a recipe file. Raises RecipeError with everything that is wrong in it."""
-    return make_plan(load_recipe(path))
+    return make_plan(load_recipe(path), data_root=data_root)
 
 
-def make_plan(loaded: LoadedRecipe) -> Plan:
+def make_plan(loaded: LoadedRecipe, *, data_root: str | Path | None = None) -> Plan:
     """Resolve names, check options, their combinations, the model's configuration and the data. Loads no weights.
 
-    Raises RecipeError that names file, line, key and the nearest right word for every problem found.
+    `data_root` is the folder of local copies, which `root:NAME` and ready-made tasks are read from.
+    Raises RecipeError that names file, line, key and the nearest right word for every problem found, and DataError if
+    the data root is no folder.
     """
+    with reading_below(data_root) as root:
+        return _make_plan(loaded, root)
+
+
+def _make_plan(loaded: LoadedRecipe, data_root: Path | None) -> Plan:
     recipe, checker = loaded.recipe, _Checker(loaded)
     config = checker.run("model.id", lambda: read_config(recipe.model.id))
     tasks_at = checker.resolve_all(recipe.tasks, registry.tasks, "tasks")
@@ -154,7 +173,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         if runtime is not None
     )
     recipe_hash = content_hash({**canonical(recipe), "cells": [[cell.name, cell.key] for cell in cells]})
-    return Plan(recipe, recipe_hash, tasks[0].value.head, tasks, meters, cells, schedule)
+    return Plan(recipe, recipe_hash, tasks[0].value.head, tasks, meters, cells, schedule, data_root)
 
 
 def _check_tasks(
@@ -173,7 +192,7 @@ def _check_tasks(
 
 def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
     names = [str(name) for name in (config or {}).get("architectures") or ()]
-    endings = _HEAD_ENDINGS[task.value.head]
+    endings = HEADS[task.value.head].endings
     if names and not any(name.endswith(endings) for name in names):
         wanted = " or ".join(endings)
         raise RecipeError(f"the task '{task.name}' needs a model with the head {wanted}", got=", ".join(names))
@@ -198,6 +217,8 @@ def _check_steps(
                 ),
             )
             return
+        if tasks:
+            checker.run(at, partial(_check_data, step, HEADS[tasks[0].value.head], tasks[0].name))
         if facts.needs_training_data and tasks:
             checker.run(at, lambda: tasks[0].value.check(training=True))
         if facts.needs_calibration and tasks:
@@ -205,6 +226,18 @@ def _check_steps(
             checker.run(f"{at}.calibration", partial(check_calibration, tasks[0].value, calibration))
         checker.run(at, partial(step.value.check_model, config))
         weights = step.value.weights_after(weights)
+
+
+def _check_data(step: Resolved, head: Head, task: str) -> None:
+    """Raise UnsupportedError if the step would learn or calibrate from samples as the task doesn't have them."""
+    facts = step.value.facts
+    if facts.needs_training_data and not head.is_trained_on:
+        raise UnsupportedError(f"'{step.name}' trains, and '{task}' has no loss to train on", do="Leave the step out.")
+    if facts.needs_calibration and not head.reads_tokens:
+        raise UnsupportedError(
+            f"'{step.name}' calibrates on rows of tokens, and the samples of '{task}' are none",
+            do="Leave the step out.",
+        )
 
 
 def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...]) -> str:

@@ -9,6 +9,7 @@ from compressbench.bench import Bench
 from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.reading import Kind
+from compressbench.data.data_root import reading_below
 from compressbench.measure.instruments import opened, require_energy
 from compressbench.plan import Cell, plan_file
 from compressbench.records.record import Record
@@ -23,37 +24,36 @@ def run_recipe(
     resume: bool = False,
     save: bool = False,
     needs_energy: Kind | None = None,
+    data_root: str | Path | None = None,
 ) -> Iterator[Record]:
     """Run a recipe file and yield each record as soon as it is written under `out`: the baseline, then the candidates.
 
-    With `resume`, cells that already have a record with status ok and the same key in `out` are not run again; the
-    baseline runs whenever a candidate does, because every claim is a paired claim. Training that was interrupted goes on
-    from its last checkpoint. With `save`, every candidate is kept under `out`/artefacts, loaded again and compared.
-    `needs_energy` is the least that joules must be: "measured", say, where an estimate won't do.
-    Raises InputError before anything is measured if the recipe, the model, the data or the folder can't be used,
-    MissingMeasurementError if no meter gives the energy that is needed, and CellError when the baseline itself fails.
+    With `resume`, cells with a good record of the same key in `out` are kept (the baseline runs whenever a candidate
+    does), and training goes on from its last checkpoint. `save` keeps every candidate under `out`/artefacts and compares
+    it, loaded again. `needs_energy` is the least that joules must be, `data_root` the folder of local copies of data.
+    Raises InputError before it measures, MissingMeasurementError without that energy, CellError if the baseline fails.
     """
-    plan, store = plan_file(str(path)), RecordStore(Path(out))
+    plan, store = plan_file(str(path), data_root=data_root), RecordStore(Path(out))
     done = store.finished_keys() if resume else set()
     if not resume:
         store.forget_checkpoints()
     candidates = [cell for cell in plan.cells[1:] if cell.key not in done]
     if candidates or plan.baseline.key not in done:
-        bench = Bench.load(plan, store, progress or SilentProgress(), saves=save)
-        yield from _run(bench, candidates, needs_energy)
+        with reading_below(plan.data_root):
+            bench = Bench.load(plan, store, progress or SilentProgress(), saves=save)
+        yield from _run(bench, [plan.baseline, *candidates], needs_energy)
 
 
-def _run(bench: Bench, candidates: list[Cell], needs_energy: Kind | None) -> Iterator[Record]:
+def _run(bench: Bench, cells: list[Cell], needs_energy: Kind | None) -> Iterator[Record]:
     plan, store, progress = bench.plan, bench.store, bench.progress
-    cells = [plan.baseline, *candidates]
     with opened(plan.meters, bench.device, progress) as meters, progress.bar("recipe", len(cells)) as bar:
         if needs_energy is not None:
             require_energy(plan.meters, meters, needs_energy)
         progress.say(plan.schedule.announcement(meters.min_window_s, len(cells)))
         for number, cell in enumerate(cells, start=1):
             progress.say(f"{cell.name} ({number} of {len(cells)})")
-            record = bench.run(cell, meters)
-            store.append(record)
+            with reading_below(plan.data_root):
+                store.append(record := bench.run(cell, meters))
             bar.advance()
             yield record
             if cell is plan.baseline and record.failure is not None:

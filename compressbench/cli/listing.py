@@ -12,6 +12,11 @@ import typer
 
 from compressbench.cli import arguments
 
+_PIN = (
+    "Ready-made tasks read the newest data of the Hub, or local copies with --data-root. Their records say which commit "
+    "it was: pin it with `revision`, so that a later run has the same."
+)
+
 
 class Kind(StrEnum):
     methods = "methods"
@@ -46,6 +51,18 @@ def _entries(kind: str) -> list[dict[str, Any]]:
         except MissingDependencyError as error:
             entry["problem"] = str(error)
         found.append(entry)
+    return found + (_ready_made() if kind == "tasks" else [])
+
+
+def _ready_made() -> list[dict[str, Any]]:
+    """The tasks that are a kind of task with options for one data set."""
+    from compressbench.tasks.ready_made import ready_names, ready_task
+
+    found = []
+    for name in ready_names():
+        task = ready_task(name)
+        entry = {"name": name, "is_plugin": False, "is_ready_made": True, "summary": task.about, "kind": task.use}
+        found.append({**entry, "licence": task.licence, "local": task.local, "sets": task.options})
     return found
 
 
@@ -84,6 +101,8 @@ def _print(entries: dict[str, list[dict[str, Any]]]) -> None:
                 Text(entry["name"] + (" (plug-in)" if entry["is_plugin"] else "")), Text.assemble(*_said(entry))
             )
         console.print(grid)
+        if any(entry.get("is_ready_made") for entry in found):
+            console.print(_PIN)
 
 
 def _said(entry: dict[str, Any]) -> list[tuple[str, str]]:
@@ -92,6 +111,8 @@ def _said(entry: dict[str, Any]) -> list[tuple[str, str]]:
     needs = _needs(entry)
     if needs:
         parts.append((f"\nneeds {', '.join(needs)}", "cyan"))
+    if entry.get("is_ready_made"):
+        parts.append((f"\n{entry['kind']} on {entry['sets']['data']}, licence of the data: {entry['licence']}", "cyan"))
     if entry.get("options"):
         parts.append((f"\n{', '.join(entry['options'])}", "dim"))
     return parts

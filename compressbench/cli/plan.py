@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from compressbench.plan import Plan
 
 
-def plan(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
+def plan(recipe: arguments.Recipe, data_root: arguments.DataRoot = None, as_json: arguments.AsJson = False) -> None:
     """Show every cell that would run, its content hash, and a rough estimate of the time. Nothing is loaded."""
     from compressbench.plan import plan_file
 
-    planned = plan_file(str(recipe))
+    planned = plan_file(str(recipe), data_root=data_root)
     if as_json:
         typer.echo(json.dumps(_as_data(planned), indent=1))
     else:
@@ -35,11 +35,15 @@ def _as_data(planned: Plan) -> dict[str, object]:
     ]  # fmt: skip
     samples = [planned_samples(label, task.value).model_dump(mode="json") for label, task in planned.labelled_tasks()]
     total = {"recipe": planned.recipe.name, "hash": planned.recipe_hash, "estimated_seconds": planned.seconds}
-    return {**total, "tasks": [task.as_data() for task in planned.tasks], "samples": samples, "cells": cells}
+    tasks = [{"label": label, **task.as_data()} for label, task in planned.labelled_tasks()]
+    return {**total, "tasks": tasks, "samples": samples, "cells": cells}
 
 
 def _print(planned: Plan) -> None:
     typer.echo(f"{planned.recipe.name}  {planned.recipe_hash}\n")
+    for label, task in planned.labelled_tasks():
+        typer.echo(f"  {label}: {task.registered_name}{_source(task)}")
+    typer.echo()
     width = max(len(cell.name) for cell in planned.cells)
     for cell in planned.cells:
         time = f"unsupported: {cell.unsupported}" if cell.unsupported else f"about {_duration(cell.seconds)}"
@@ -60,6 +64,12 @@ def _print_samples(planned: Plan) -> None:
         typer.echo(f"  {first}")
         for other in others:
             typer.echo(f"      {other}")
+
+
+def _source(task: Resolved) -> str:
+    """Where the data of a task come from: a ready-made one falls back on the Hub where there is no local copy."""
+    data, split = task.options.get("data"), task.options.get("split")
+    return f" on {data}, split {split}" if data else ""
 
 
 def _options(step: Resolved) -> str:

@@ -28,6 +28,7 @@ def run(
     require_energy: Annotated[
         Kind | None, typer.Option("--require-energy", help="Stop (exit code 4) unless energy is at least of this kind.")
     ] = None,
+    data_root: arguments.DataRoot = None,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Run a recipe: compress, evaluate and measure the baseline and every candidate; write records; print the table.
@@ -35,13 +36,15 @@ def run(
     Exit code 1 if a cell failed; its record says why and the others are kept.
     """
     from compressbench.cli.table import print_rows
+    from compressbench.data.data_root import reading_below
 
     try:
         needed = None if require_energy is None else require_energy.value
-        num_failed = _run(recipe, out, resume=resume, save=save, needs_energy=needed)
+        num_failed = _run(recipe, out, resume=resume, save=save, needs_energy=needed, data_root=data_root)
     except KeyboardInterrupt:
         raise StoppedError("stopped; what was already measured is kept", where=str(out)) from None
-    print_rows([out], form="json" if as_json else "terminal", only_recipe=str(recipe))
+    with reading_below(data_root):
+        print_rows([out], form="json" if as_json else "terminal", only_recipe=str(recipe))
     typer.echo(f"records: {out}", err=as_json)
     if num_failed:
         raise typer.Exit(1)

@@ -9,14 +9,14 @@ import typer
 from compressbench.cli import arguments
 
 
-def validate(recipe: arguments.Recipe, as_json: arguments.AsJson = False) -> None:
+def validate(recipe: arguments.Recipe, data_root: arguments.DataRoot = None, as_json: arguments.AsJson = False) -> None:
     """Check a recipe without loading anything: names, options, values, combinations, model and data.
 
     Exit code 2, with file, line, key and the nearest right word, if anything is wrong.
     """
     from compressbench.plan import plan_file
 
-    plan = plan_file(str(recipe))
+    plan = plan_file(str(recipe), data_root=data_root)
     if as_json:
         typer.echo(json.dumps({"recipe": plan.recipe.name, "hash": plan.recipe_hash, "is_valid": True}))
     else:

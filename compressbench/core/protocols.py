@@ -7,8 +7,8 @@ can be checked before anything heavy is imported: keep torch out of the top of y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -116,6 +116,52 @@ class Session(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SharesPrefix(Protocol):
+    """A session that scores the ends of sequences with little work: what sequences begin with is computed once for all of
+    them, and logits only where they are asked for.
+    """
+
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], Any]] | None:
+        """The logits that predict the last `num_last[i]` tokens of `sequences[i]`, in parts: places, and (places x
+        vocabulary). Each sequence has at least one token more than that.
+
+        Places number these tokens of all sequences, one sequence after the other; each comes once. Sequences of one group
+        may begin alike. None for a model that can't share what they begin with.
+        """
+        ...
+
+
+class Decoding(Spec):
+    """How texts are written: greedy at temperature 0, else sampled; a text ends at its end token or after a stop string."""
+
+    max_new_tokens: int = Field(256, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    num_samples: int = Field(1, ge=1)
+    seed: int = 0
+    until: tuple[str, ...] = ()
+
+
+class Written(NamedTuple):
+    """A text's token ids without its prompt; `has_ended` says that they go to its end token or stop string."""
+
+    tokens: list[int]
+    has_ended: bool
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A session that writes texts, each up to its own end. What `Session.generate` times has a fixed length instead."""
+
+    def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
+        """`num_samples` texts for every prompt of the left-padded batch, those of one prompt next to each other."""
+        ...
 
 
 class Runtime(Protocol[HandleT_contra]):

@@ -18,14 +18,23 @@ from compressbench.core.names import did_you_mean
 
 
 class Resolved(NamedTuple):
-    """A use of a name: the object that does it, and its options with every default."""
+    """A use of a name: the object that does it, and its options with every default.
+
+    `kind` is the registered name where `name` is a ready-made one for it with options, and "" where they are the same.
+    """
 
     name: str
     value: Any
     options: dict[str, Any]
+    kind: str = ""
+
+    @property
+    def registered_name(self) -> str:
+        return self.kind or self.name
 
     def as_data(self) -> dict[str, Any]:
-        return {"use": self.name, **self.options}
+        """What it does, whatever it is called."""
+        return {"use": self.registered_name, **self.options}
 
 
 class Registry:
@@ -46,13 +55,13 @@ class Registry:
     def is_builtin(self, name: str) -> bool:
         return name in self._builtin
 
-    def resolve(self, name: str) -> Any:
-        """The class or function behind `name`.
+    def resolve(self, name: str, *, also: Iterable[str] = ()) -> Any:
+        """The class or function behind `name`. `also` are other words that would have been right in its place.
 
         Raises UnknownNameError with the nearest known name, and MissingDependencyError if its module can't be imported.
         """
         if name not in self.table:
-            raise UnknownNameError(f"unknown {self.kind} '{name}'", do=did_you_mean(name, self.table))
+            raise UnknownNameError(f"unknown {self.kind} '{name}'", do=did_you_mean(name, [*self.table, *also]))
         module, _, attribute = self.table[name].partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
@@ -118,6 +127,13 @@ tasks = Registry(
     {
         "text-classification": "compressbench.tasks.text_classification:TextClassification",
         "perplexity": "compressbench.tasks.perplexity:Perplexity",
+        "multiple-choice": "compressbench.tasks.multiple_choice:MultipleChoice",
+        "last-word": "compressbench.tasks.last_word:LastWord",
+        "generation": "compressbench.tasks.generation:Generation",
+        "lm-eval": "compressbench.tasks.lm_eval:LmEval",
+        "sentence-similarity": "compressbench.tasks.sentence_similarity:SentenceSimilarity",
+        "image-classification": "compressbench.tasks.image_classification:ImageClassification",
+        "speech-recognition": "compressbench.tasks.speech_recognition:SpeechRecognition",
     },
 )
 meters = Registry(

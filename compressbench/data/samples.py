@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,8 +45,14 @@ class Samples:
 
     def take(self, n: int) -> Samples:
         """The first `n` samples, or all where there are fewer."""
-        _check_limit(n, self.source)
+        check_limit(n, self.source)
         return replace(self, ids=self.ids[:n], columns={role: values[:n] for role, values in self.columns.items()})
+
+    def shuffled(self, seed: int) -> Samples:
+        """The same rows in an order that `seed` decides; ids go with their rows."""
+        order = permutation(len(self), seed)
+        columns = {role: [values[index] for index in order] for role, values in self.columns.items()}
+        return replace(self, ids=tuple(self.ids[index] for index in order), columns=columns)
 
 
 def load_samples(
@@ -60,16 +67,17 @@ def load_samples(
     """The rows of a split, in the order of the data set.
 
     `source` is `embedded:banking77`, a local file (.parquet, .jsonl, .json, .csv), a folder with `<split>.<suffix>` or
-    Parquet shards `<split>-*.parquet`, or a Hub id `owner/name`. `columns` maps roles to column names; the role `label`
-    must hold class numbers or class names, `text` and `text_pair` strings. Class names become their index among the
-    sorted names of the whole split (not of the first `limit` rows) and are returned as `label_names`.
+    Parquet shards `<split>-*.parquet`, the same below the data root as `root:NAME`, or a Hub id `owner/name`. `columns`
+    maps roles to column names; the role `label` must hold class numbers or class names, `text` and `text_pair` strings.
+    Class names become their index among the sorted names of the whole split (not of the first `limit` rows) and are
+    returned as `label_names`.
     `revision` is a branch, tag or commit of a Hub data set, or the `sha256:` that local files must have.
 
     Raises DataError for anything that is missing, empty, null or of the wrong kind.
     """
     if limit is not None:
-        _check_limit(limit, source)
-    table, found = _read(source, split, revision, config)
+        check_limit(limit, source)
+    table, found = read_rows_table(source, split, revision, config)
     _check_columns(table, source, columns)
     num_rows = table.arrow.num_rows if limit is None else min(limit, table.arrow.num_rows)
     values = {role: _column(table, source, name) for role, name in columns.items()}
@@ -84,12 +92,18 @@ def load_samples(
     return Samples(source, split, found, ids, {role: v[:num_rows] for role, v in values.items()}, label_names)
 
 
-def _read(source: str, split: str, revision: str | None, config: str | None) -> tuple[Table, str]:
+def read_rows_table(source: str, split: str, revision: str | None, config: str | None) -> tuple[Table, str]:
+    """All rows and columns of a split, and the revision that they come from."""
     place = locate(source, split, form="samples")
     if isinstance(place, HubSource):
         return read_hub(place.name, split=split, revision=revision, config=config)
     refuse_config(config, source)
     return read_table(place), local_revision(place, source, revision)
+
+
+def permutation(size: int, seed: int) -> list[int]:
+    """An order of `size` indices, the same on every machine and with every version of every library."""
+    return sorted(range(size), key=lambda index: hashlib.sha256(f"{seed}:{index}".encode()).digest())
 
 
 def to_labels(
@@ -125,7 +139,8 @@ def _numbered(values: Sequence[str], names: tuple[str, ...], where: str) -> tupl
     return [index[value] for value in values], names
 
 
-def _check_limit(limit: int, source: str) -> None:
+def check_limit(limit: int, source: str) -> None:
+    """Raise DataError for a limit that leaves no sample."""
     if limit < 1:
         raise DataError("at least one sample is needed", where=source, got=f"limit {limit}")
 

@@ -1,4 +1,7 @@
-"""Where data comes from: `embedded:NAME`, a local file or folder, or a Hub id. No data is read here, and no network."""
+"""Where data comes from: `embedded:NAME`, `root:NAME` below the data root, a local file or folder, or a Hub id.
+
+No data is read here, and no network.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Literal
 
 from compressbench.core.errors import DataError
 from compressbench.core.names import did_you_mean
+from compressbench.data.data_root import PREFIX, below_root, require_below_root
 from compressbench.data.embedded_data import EMBEDDED_TABLES, EMBEDDED_TEXTS, embedded_path
 
 Form = Literal["samples", "text"]
@@ -64,8 +68,10 @@ def locate(source: str, split: str, *, form: Form | None = None) -> LocalFiles |
         )
     if source.startswith("embedded:"):
         return _embedded(source, split, form)
+    if source.startswith(PREFIX):
+        return _below_root(source, split, form)
     if is_local(source):
-        return _local(source, split, form)
+        return _local(Path(source).expanduser(), split, form)
     if HUB_ID.fullmatch(source):
         return HubSource(source)
     name = source.partition(":")[2] or source
@@ -73,7 +79,7 @@ def locate(source: str, split: str, *, form: Form | None = None) -> LocalFiles |
         "not a data source",
         where="data",
         got=repr(source),
-        do="Give embedded:NAME, a path such as ./rows.jsonl, or a Hub id owner/name. "
+        do="Give embedded:NAME, root:NAME, a path such as ./rows.jsonl, or a Hub id owner/name. "
         + did_you_mean(f"embedded:{name}", [f"embedded:{known}" for known in (*EMBEDDED_TABLES, *EMBEDDED_TEXTS)]),
     )
 
@@ -107,8 +113,14 @@ def _embedded(source: str, split: str, form: Form | None) -> LocalFiles:
     return LocalFiles((embedded_path(name, known[name][split]),))
 
 
-def _local(source: str, split: str, form: Form | None) -> LocalFiles:
-    path = Path(source).expanduser()
+def _below_root(source: str, split: str, form: Form | None) -> LocalFiles:
+    files = _local(below_root(source), split, form)
+    for path in files.paths:
+        require_below_root(path, source)
+    return files
+
+
+def _local(path: Path, split: str, form: Form | None) -> LocalFiles:
     allowed = TABLE_SUFFIXES if form == "samples" else TEXT_SUFFIXES
     if path.is_dir():
         return _split_of_folder(path, split, allowed)

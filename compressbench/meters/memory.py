@@ -65,14 +65,15 @@ def _cache_reading(session: Session, batch: Batch, output_tokens: int | None) ->
     num_bytes = session.kv_cache_bytes(batch, output_tokens or 0) if isinstance(session, HoldsCache) else None
     if num_bytes is None:
         return []
-    length = len(batch["input_ids"][0]) + max(0, (output_tokens or 0) - 1)
+    prompts = batch["input_ids"] if "input_ids" in batch else batch["decoder_input_ids"]
+    length = len(prompts[0]) + max(0, (output_tokens or 0) - 1)
     return [
         Reading(
             name="kv_cache_memory_bytes",
             value=float(num_bytes),
             kind="measured",
             source="bytes of the cache after a prefill",
-            boundary=f"{len(batch['input_ids'])} x {length} positions, the last token is never fed back",
+            boundary=f"{len(prompts)} x {length} positions, the last token is never fed back",
             uncertainty_reason=_CACHE_COUNTED,
         )
     ]

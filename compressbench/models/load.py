@@ -17,6 +17,7 @@ from compressbench.core.errors import ModelError, UnsupportedError
 from compressbench.models.artefact import load_artefact, read_manifest
 from compressbench.models.config import encoder_folder, is_embedded, model_folder
 from compressbench.models.handle import ModelHandle, Supplies
+from compressbench.models.heads import automatic_class, load_processor
 from compressbench.models.library_layers import adopt_library_layers
 from compressbench.models.parts import cast_weights
 from compressbench.models.quiet import quiet
@@ -27,17 +28,16 @@ from compressbench.records.record import ModelSource
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_AUTO = {"sequence-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
 _LOADING_FAILS_WITH = (
     OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError, HFValidationError, OfflineModeIsEnabled,
 )  # fmt: skip
 
 
 def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Supplies | None = None) -> ModelHandle:
-    """Load `spec` with the given head (sequence-classification or causal-lm) and put it on `device` in eval mode.
+    """Load `spec` with the given head (a name of models.heads.HEADS) and put it on `device` in eval mode.
 
     Raises ModelError if the model isn't there, isn't safetensors, needs code that wasn't allowed, or lacks weights for
-    its head; MissingDependencyError if an embedded model's weights aren't installed.
+    its head; MissingDependencyError if an embedded model's weights, or what prepares its inputs, aren't installed.
     """
     with quiet():
         model, tokenizer, revision, weights = _load(spec, head)
@@ -98,8 +98,8 @@ def _load_artefact(
         raise ModelError(f"the artefact has the head {manifest['head']}", where=spec.id, got=f"a task for {head}")
     register()
     try:
-        model: Any = load_artefact(getattr(transformers, _AUTO[head]), folder, manifest)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model: Any = load_artefact(automatic_class(head), folder, manifest)
+        tokenizer = load_processor(head, str(folder), local_files_only=True)
     except _LOADING_FAILS_WITH as error:
         raise _explain(spec, head, error) from error
     return model, tokenizer, _sha256_of(folder)
@@ -126,10 +126,10 @@ def _load_minilm(spec: ModelSpec, head: str, folder: Path | None) -> tuple[PreTr
 def _from_pretrained(spec: ModelSpec, head: str, where: str, extra: dict[str, Any]) -> tuple[Any, Any]:
     options = {**extra, "trust_remote_code": spec.trust_remote_code}
     try:
-        model, info = getattr(transformers, _AUTO[head]).from_pretrained(
+        model, info = automatic_class(head).from_pretrained(
             where, use_safetensors=True, dtype=getattr(torch, spec.dtype), output_loading_info=True, **options
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+        tokenizer = load_processor(head, where, **options)
     except _LOADING_FAILS_WITH as error:
         raise _explain(spec, head, error) from error
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])

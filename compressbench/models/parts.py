@@ -197,7 +197,10 @@ def require_described(model: PreTrainedModel, what: str) -> None:
     try:
         config = type(model.config).from_dict(copy.deepcopy(model.config.to_dict()))
         with torch.device("meta"):
-            built = _shapes(type(model)(config))
+            fresh = type(model)(config)
+        if getattr(model, "pooler", fresh) is None:  # taken off an encoder when it was loaded
+            fresh.pooler = None
+        built = _shapes(fresh)
     except (StrictDataclassError, ValueError) as error:
         raise UnsupportedError(f"the configuration refuses {what}", got=str(error)) from error
     inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, StoredLayer))

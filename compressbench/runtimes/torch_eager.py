@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressbench.core.protocols import Batch
+from compressbench.core.protocols import Batch, Decoding, Written
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 
@@ -20,21 +20,28 @@ class TorchEager(Spec):
     requires: ClassVar[tuple[str, ...]] = ("torch",)
 
     def prepare(self, handle: ModelHandle, device: str) -> TorchSession:
-        return TorchSession(handle.model.to(device).eval(), device)
+        return TorchSession(handle.model.to(device).eval(), device, handle.tokenizer)
 
 
 class TorchSession:
-    def __init__(self, model: PreTrainedModel, device: str) -> None:
+    def __init__(self, model: PreTrainedModel, device: str, tokenizer: Any = None) -> None:
         import torch
 
-        self.device, self._model, self._torch = device, model, torch
+        self.device, self._model, self._torch, self._tokenizer = device, model, torch, tokenizer
         self._dtype = model.dtype
         self._is_cuda = device.startswith("cuda")
         self._greedy: GenerationConfig | None = None
 
+    @property
+    def module(self) -> PreTrainedModel:
+        """The model itself, for a library that calls it."""
+        return self._model
+
     def __call__(self, batch: Batch) -> torch.Tensor:
+        """Logits; of an encoder without a head its last hidden states (batch x length x hidden)."""
         with self._torch.inference_mode():
-            return self._model(**self._on_device(batch)).logits  # type: ignore[no-any-return]
+            output = self._model(**self._on_device(batch))
+        return output.logits if hasattr(output, "logits") else output.last_hidden_state  # type: ignore[no-any-return]
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
         """Greedy with a key-value cache, and nothing else, whatever the model's own generation_config asks for.
@@ -52,6 +59,12 @@ class TorchSession:
         finally:
             model.generation_config = its_own
 
+    def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
+        """Texts for left-padded prompts, each up to its own end (`runtimes.torch_writing`)."""
+        from compressbench.runtimes.torch_writing import write
+
+        return write(self._model, self._tokenizer, self._on_device(batch), decoding)
+
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
         """What the key-value cache holds when the last of `num_tokens` tokens is there (0: after a forward pass); None
         for a model without one.
@@ -59,6 +72,15 @@ class TorchSession:
         from compressbench.models.kv_cache import cache_bytes
 
         return cache_bytes(self._model, self._on_device(batch), num_tokens)
+
+    def last_logits(
+        self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
+    ) -> Iterable[tuple[Sequence[int], torch.Tensor]] | None:
+        from compressbench.runtimes.torch_prefix import can_share_prefix, last_logits
+
+        if not can_share_prefix(self._model):
+            return None
+        return last_logits(self._model, self.device, sequences, num_last, groups)
 
     def synchronize(self) -> None:
         if self._is_cuda:

@@ -1,4 +1,4 @@
-"""Models small enough to make on the spot, with random weights and a tokenizer of 19 words."""
+"""Models small enough to make on the spot, with random weights, and a tokenizer of 19 words or what else they need."""
 
 from __future__ import annotations
 
@@ -54,10 +54,41 @@ def tiny_causal_lm(num_layers: int = 3, tied: bool = True, seed: int = 0) -> Mod
     return _handle(LlamaForCausalLM(config).eval(), "causal-lm")
 
 
-def _handle(model: Any, head: str) -> ModelHandle:
+def tiny_encoder(num_layers: int = 2, seed: int = 0) -> ModelHandle:
+    """A randomly initialised BERT encoder (hidden size 64) without its pooler in a handle."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(_WORDS), hidden_size=64, num_hidden_layers=num_layers, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=64,
+    )  # fmt: skip
+    return _handle(BertModel(config, add_pooling_layer=False).eval(), "feature-extraction")
+
+
+def tiny_image_classifier(
+    num_labels: int = 3, num_channels: int = 3, num_layers: int = 2, seed: int = 0
+) -> ModelHandle:
+    """A randomly initialised ViT (hidden size 64) for pictures of 16 x 16 in a handle, with an image processor."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=64, num_hidden_layers=num_layers, num_attention_heads=4, intermediate_size=128, image_size=16,
+        patch_size=4, num_channels=num_channels, num_labels=num_labels, initializer_range=0.1,
+    )  # fmt: skip
+    half = [0.5] * num_channels
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16}, image_mean=half, image_std=half)
+    return _handle(ViTForImageClassification(config).eval(), "image-classification", processor)
+
+
+def _handle(model: Any, head: str, processor: Any = None) -> ModelHandle:
     from compressbench.models.handle import ModelHandle
     from compressbench.records.record import ModelSource
 
     architecture = type(model).__name__
     source = ModelSource(id="testing:tiny", revision="random", architecture=architecture, dtype="float32")
-    return ModelHandle(model, tiny_tokenizer(), source, head, "float32")
+    return ModelHandle(model, processor or tiny_tokenizer(), source, head, "float32")
