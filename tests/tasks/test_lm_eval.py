@@ -345,3 +345,32 @@ def test_the_protocol_changes_with_what_changes_the_number(tmp_path: Path) -> No
     write_task(tmp_path, "choice", doc_to_text="Q: {{text}}")
     ids.add(LmEval(task="choice", include_path=folder).protocol_id)
     assert len(ids) == len(variants) + 1
+
+
+SHARED = Path(os.environ.get("COMPRESSBENCH_SHARED", Path(__file__).parents[3] / "shared"))
+
+
+@pytest.mark.skipif(not (SHARED / "models").is_dir(), reason=f"no trained models at {SHARED}")
+def test_a_trained_model_writes_the_same_stories_here_and_there(tmp_path: Path) -> None:
+    """With a tokenizer of pieces, and a stop string that ends some texts within them."""
+    from compressbench.models.load import load_model
+    from compressbench.recipe.schema import ModelSpec
+
+    handle = load_model(ModelSpec(id=str(SHARED / "models" / "stories260K")), "causal-lm")
+    beginnings = [
+        "Once upon a time",
+        "Tom and Lily went",
+        "She had a big",
+        "In the",
+        "He wanted to play with the ball but",
+    ]
+    rows = [{"text": text, "answer": "x"} for text in beginnings]
+    kwargs = {"until": [". ", "day"], "do_sample": False, "max_gen_toks": 9}
+    folder = write_task(tmp_path, "writing", rows, generation_kwargs=kwargs)
+    theirs = evaluate(LmEval(task="writing", include_path=folder), handle)
+    options: dict[str, Any] = {"doc_to_text": "text", "doc_to_target": "answer", "max_new_tokens": 9}
+    task = Generation(data=f"{folder}/writing.jsonl", until=kwargs["until"], **options)
+    session = TorchEager().prepare(handle, "cpu")
+    ours = task.evaluate(session, handle, task.load(), SilentProgress(), Unwatched())
+    assert [row.prediction for row in ours] == [row.prediction for row in theirs]
+    assert {row.also["unfinished"] for row in ours} == {0.0, 1.0}
