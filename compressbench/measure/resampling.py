@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from compressbench.measure.paired_units import Floats, Indices
 
 MAX_EXACT_UNITS = 12
-# from here on BCa covers as well as the bootstrap-t, whose intervals are wider and need five sums instead of two
-MIN_BCA_UNITS = 200
+# from here on BCa covers as well as the studentized bootstrap, which needs five sums instead of two
+MIN_BCA_UNITS = 1000
 MAX_JACKKNIFE_GROUPS = 500
 MAX_UNDEFINED_SHARE = 0.01
 _CHUNK = 1 << 20
@@ -49,11 +49,12 @@ def weighted_mean_interval(
 ) -> Resampled:
     """Paired bootstrap of sum(w d) / sum(w), d being candidate minus baseline per item.
 
-    From 200 units on BCa (Efron 1987). Below, the studentized bootstrap (Efron 1982; Hall 1988), because BCa of 20
-    to 80 units covers 89 to 92 % of skewed differences, unless resamples are so often constant that they have no error to
-    divide by (a few items of which hardly any changed): then BCa with its quantiles moved outwards, as in
-    `statistic_difference_interval`. Differences that are all equal have an interval without width. What no resampling
-    can mend: rare large differences, of which a small sample may hold none. Raises ValueError as `units_of`.
+    From 1,000 units on BCa (Efron 1987). Below, the studentized bootstrap (Efron 1982; Hall 1988), because BCa of 20 to
+    100 skewed differences covers in 88 to 92 % where that covers in 92 to 94 %, unless resamples are so often constant
+    that they have no error to divide by (a few items of which hardly any changed): then BCa with its quantiles moved
+    outwards, as in `statistic_difference_interval`. Differences that are all equal have an interval without width. What
+    no resampling can mend: rare large differences, of which a small sample may hold none. Raises ValueError as
+    `units_of`.
     """
     import numpy as np
 
@@ -159,7 +160,8 @@ def statistic_difference_interval(
     in which items repeat; it holds the data of both arms. BCa with expanded quantiles. The acceleration comes from leaving
     out one unit at a time, or, of more than 500 units, one of 500 random groups: groups of independent units have in
     expectation the same third and second moments. At most 1 % of resamples may have no finite value; they are left
-    out of `num_resamples`. Raises ValueError for more of them, or where the items themselves or a jackknife have none.
+    out of `num_resamples`. Of differences of correlations it covers in 93 to 94 % from 100 units on, and in 91 % at 30.
+    Raises ValueError for more undefined resamples, or where the items themselves or a jackknife have no value.
     """
     import numpy as np
 

@@ -60,16 +60,22 @@ def test_bca_limits_of_the_same_resamples_are_scipys(count: int, seed: int, conf
 
 
 def test_the_interval_of_many_weighted_differences_is_scipys_within_monte_carlo_error() -> None:
-    differences, weights = skewed(300, 5)
+    differences, weights = skewed(1100, 5)
     expected = stats.bootstrap(
-        (differences, weights), weighted_mean, n_resamples=9999, paired=True, method="BCa", rng=np.random.default_rng(1)
+        (differences, weights),
+        weighted_mean,
+        n_resamples=9999,
+        paired=True,
+        batch=500,
+        method="BCa",
+        rng=np.random.default_rng(1),
     )
     found = weighted_mean_interval(differences.tolist(), weights.tolist())
     assert found.value == pytest.approx(float(weighted_mean(differences, weights)))
     assert found.standard_error == pytest.approx(expected.standard_error, rel=0.03)
     for ours, theirs in zip((found.low, found.high), expected.confidence_interval, strict=True):
         assert ours == pytest.approx(theirs, abs=0.12 * found.standard_error)
-    assert (found.num_units, found.num_resamples, found.method) == (300, 9999, "BCa bootstrap")
+    assert (found.num_units, found.num_resamples, found.method) == (1100, 9999, "BCa bootstrap")
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
@@ -296,7 +302,7 @@ def draws_of(
 
 
 def coverage_of_draws(
-    num_draws: int, sds: tuple[float, float, float], count: int = 100, num_trials: int = 500
+    num_draws: int, sds: tuple[float, float, float], count: int = 100, num_trials: int = 400
 ) -> float:
     draw = np.random.default_rng(12)
     found = [
@@ -342,7 +348,7 @@ def test_the_error_over_draws_and_items_is_that_of_the_crossed_analysis_of_varia
 
 
 def test_one_draw_says_that_it_says_nothing_of_draws() -> None:
-    differences, weights = skewed(250, 3)
+    differences, weights = skewed(1200, 3)
     found = two_level_interval([differences], weights, seed=4, num_resamples=999)
     plain = weighted_mean_interval(differences, weights, seed=4, num_resamples=999)
     assert found == Resampled(*plain[:7], "BCa bootstrap of items; one draw says nothing of other draws")
@@ -355,7 +361,7 @@ def test_draws_are_some_and_of_the_same_items() -> None:
         two_level_interval([[1.0, 2.0], [1.0, 2.0, 3.0]])
 
 
-def coverage(count: int, mean_size: int, is_clustered: bool, num_trials: int = 500) -> float:
+def coverage(count: int, mean_size: int, is_clustered: bool, num_trials: int = 300) -> float:
     """Of `count` clusters of 1 to 2 `mean_size` - 1 items that share half their variance."""
     draw = np.random.default_rng(31)
     hits = 0
@@ -370,15 +376,15 @@ def coverage(count: int, mean_size: int, is_clustered: bool, num_trials: int = 5
 
 
 def test_over_clusters_the_interval_covers_and_without_them_it_does_not() -> None:
-    assert coverage(60, 4, is_clustered=True) == pytest.approx(0.95, abs=0.03)
+    assert coverage(60, 4, is_clustered=True) == pytest.approx(0.95, abs=0.035)
     assert coverage(60, 4, is_clustered=False) < 0.85
 
 
-@pytest.mark.parametrize("count", [40, 250])
+@pytest.mark.parametrize("count", [40, 1000])
 def test_of_skewed_weighted_differences_the_interval_covers(count: int) -> None:
     truth, hits = math.exp(-4 + 0.5) - 0.01, 0
-    for trial in range(500):
+    for trial in range(400):
         differences, weights = skewed(count, 1000 + trial)
         found = weighted_mean_interval(differences, weights, num_resamples=499, seed=trial)
         hits += found.low <= truth <= found.high
-    assert hits / 500 == pytest.approx(0.95, abs=0.04)
+    assert hits / 400 == pytest.approx(0.95, abs=0.04)
