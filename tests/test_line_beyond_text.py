@@ -15,7 +15,7 @@ from compressbench.plan import plan_file
 from compressbench.records.record import Record
 from compressbench.report.rows import rows_of
 from compressbench.run import run_recipe
-from compressbench.testing import tiny_encoder, tiny_image_classifier, tiny_speech_model
+from compressbench.testing import tiny_classifier, tiny_encoder, tiny_image_classifier, tiny_speech_model
 
 BF16 = {"name": "bf16", "compress": [{"use": "cast", "dtype": "bfloat16"}]}
 INT8 = {"name": "int8", "compress": [{"use": "int8-dynamic"}]}
@@ -125,6 +125,16 @@ def test_a_step_that_trains_is_refused_when_planned_where_no_loss_is_defined(tas
     steps = [{"use": "recover"}]
     recipe = recipe_for(task, tmp_path, [{"name": "r", "compress": steps}])
     with pytest.raises(RecipeError, match=r"'recover' trains, and .* has no loss"):
+        plan_file(str(recipe))
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_a_model_without_the_tasks_head_is_refused_when_planned(task: str, tmp_path: Path) -> None:
+    recipe = recipe_for(task, tmp_path, [])
+    plan_file(str(recipe))
+    other = write_handle(tiny_classifier(), tmp_path / "other")
+    recipe.write_text(recipe.read_text().replace(str(tmp_path / "model"), str(other)))
+    with pytest.raises(RecipeError, match=rf"'{task}' needs a model with the head"):
         plan_file(str(recipe))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import warnings
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ MODES: Mapping[int, str] = {1: "L", 3: "RGB"}
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
+def require_pillow() -> None:
+    """Raise MissingDependencyError if Pillow isn't installed."""
+    if importlib.util.find_spec("PIL") is None:
+        raise MissingDependencyError("pictures need Pillow", do='Install it: pip install "compressbench[vision]".')
+
+
 def image_bytes(value: Any, where: str) -> bytes:
     """The encoded picture in a cell of a table: bytes, or what `datasets` makes of its feature Image.
 
@@ -36,12 +43,9 @@ def decode_image(data: bytes, num_channels: int, where: str) -> Image.Image:
     Raises DataError for what is no picture, has more than 8 bits a channel or more pixels than Pillow thinks safe, and
     MissingDependencyError without Pillow.
     """
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingDependencyError(
-            "pictures need Pillow", where=where, do='Install it: pip install "compressbench[vision]".'
-        ) from error
+    require_pillow()
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -12,7 +12,7 @@ from compressbench.core.errors import ModelError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
-from compressbench.data.images import MODES, decode_image, image_bytes
+from compressbench.data.images import MODES, decode_image, image_bytes, require_pillow
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
@@ -51,6 +51,10 @@ class ImageClassification(FromData):
     @property
     def protocol_id(self) -> str:
         return f"image-classification/v{self.version}:pillow,batch_size={self.batch_size}"
+
+    def check(self, *, training: bool = False) -> None:
+        require_pillow()
+        super().check(training=training)
 
     def load(self) -> Samples:
         return self._load(self.split, self.limit)

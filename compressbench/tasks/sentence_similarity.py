@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import CellError, DataError, NotFiniteError
+from compressbench.core.errors import CellError, DataError, ModelError, NotFiniteError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
+from compressbench.models.config import model_folder
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks import batching
 from compressbench.tasks.from_data import FromData
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 _SENTENCES = ("text", "text_pair")
+_POOLINGS = {"mean_tokens": "mean", "cls_token": "cls"}
 
 
 class SentenceSimilarity(FromData):
@@ -60,7 +64,18 @@ class SentenceSimilarity(FromData):
         return self._load(self.split, self.limit)
 
     def check_model(self, handle: ModelHandle, samples: Samples) -> None:
-        """Any encoder has last hidden states; `load_model` saw to it that their weights are trained."""
+        """Any encoder has last hidden states, but another pooling than the one it was trained with makes it look bad.
+
+        A folder of sentence-transformers names its pooling; of a Hub id that file isn't asked for.
+        """
+        its_own = _pooling_in(model_folder(handle.source.id))
+        if its_own not in ("", self.pooling):
+            raise ModelError(
+                f"the model was trained with the pooling '{its_own}'",
+                where=handle.source.id,
+                got=f"pooling: {self.pooling}",
+                do="Set the task's pooling to that." if its_own in ("mean", "cls") else "It can't be evaluated here.",
+            )
 
     def evaluate(
         self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress, watch: Watch
@@ -184,6 +199,19 @@ class SentenceSimilarity(FromData):
             _number(value, f"{where}, row {row}") for row, value in enumerate(samples.columns["gold"])
         ]
         return samples
+
+
+def _pooling_in(folder: Path | None) -> str:
+    """What sentence-transformers calls the pooling of a model in a folder, or ""."""
+    path = None if folder is None else folder / "1_Pooling" / "config.json"
+    if path is None or not path.is_file():
+        return ""
+    try:
+        modes = [name for name, is_used in json.loads(path.read_text(encoding="utf-8")).items() if is_used is True]
+    except (ValueError, AttributeError) as error:
+        raise ModelError("the file on pooling can't be read", where=str(path), got=str(error)) from error
+    used = [name.removeprefix("pooling_mode_") for name in modes if name.startswith("pooling_mode_")]
+    return "+".join(_POOLINGS.get(name, name) for name in used)
 
 
 def _distinct(samples: Samples) -> list[str]:

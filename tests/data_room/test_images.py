@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import zlib
 from typing import Any
 
@@ -92,6 +91,6 @@ def test_a_picture_of_more_pixels_than_is_safe_is_not_decoded(side: int) -> None
 
 def test_the_extra_is_named_where_pillow_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = png(GREY)
-    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"compressbench\[vision\]"):
         decode_image(data, 3, "here")

