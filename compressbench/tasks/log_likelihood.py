@@ -6,6 +6,7 @@ Pairs become tokens, and tokens are cut, as in lm-evaluation-harness (arXiv:2405
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from compressbench.tasks.batching import Size, batches_by_tokens, padded
 if TYPE_CHECKING:
     import torch
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 """So many logits are normalised at once: few enough to stay in a cache."""
 
 
@@ -58,8 +59,8 @@ def encode_pairs(handle: ModelHandle, texts: Sequence[tuple[str, str]], max_leng
     than `max_length`.
     """
     moved = [_spaces_moved(*pair) for pair in texts]
-    contexts = _encode(handle, list(dict.fromkeys(context for context, _ in moved if context)))
-    wholes = _encode(handle, list(dict.fromkeys(context + text for context, text in moved if context)))
+    contexts = encode_texts(handle, list(dict.fromkeys(context for context, _ in moved if context)))
+    wholes = encode_texts(handle, list(dict.fromkeys(context + text for context, text in moved if context)))
     pairs = []
     for context, text in moved:
         begin = contexts[context] if context else []
@@ -74,8 +75,8 @@ def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:
     return kept, context[len(kept) :] + continuation
 
 
-def _encode(handle: ModelHandle, texts: list[str]) -> dict[str, list[int]]:
-    """Token ids by text, with the special tokens that the tokenizer adds; not to one that begins with them."""
+def encode_texts(handle: ModelHandle, texts: list[str]) -> dict[str, list[int]]:
+    """Token ids by text, with the special tokens that the tokenizer adds; without them for a text that begins with one."""
     if not texts:
         return {}
     prefix = prefix_token(handle)
@@ -91,7 +92,8 @@ def _encode(handle: ModelHandle, texts: list[str]) -> dict[str, list[int]]:
 
 def prefix_token(handle: ModelHandle) -> int | None:
     """The token that a text without context is read after: what begins a text, or else what ends one."""
-    begin, end = handle.tokenizer.bos_token_id, handle.tokenizer.eos_token_id
+    begin: int | None = handle.tokenizer.bos_token_id
+    end: int | None = handle.tokenizer.eos_token_id
     return begin if begin is not None else end
 
 
@@ -184,30 +186,45 @@ def _whole_sequences(session: Session, sequences: Sequence[list[int]], num_last:
 def _score(parts: Iterable[Part], pairs: list[Pair], numbers: list[int], show: Shown | None) -> list[Likelihood]:
     import torch
 
+    ends = [0, *accumulate(len(pair.continuation) for pair in pairs)]
     targets = torch.tensor([token for pair in pairs for token in pair.continuation])
     nats, greedy = torch.zeros(len(targets), dtype=torch.float64), torch.zeros(len(targets), dtype=torch.bool)
-    kept = []
+    gathered = None if show is None else _Gathered(show, numbers, ends)
     for places, logits in parts:
         at = torch.as_tensor(places)
         nats[at], greedy[at] = token_scores(logits, targets[at])
-        if show is not None:
-            kept.append((at, logits))
-    ends = [0, *accumulate(len(pair.continuation) for pair in pairs)]
-    if show is not None:
-        logits = _in_order(kept)
-        for number, (begin, end) in zip(numbers, pairwise(ends), strict=True):
-            show(number, logits[begin:end].unsqueeze(0))
+        if gathered is not None:
+            gathered.add(places, logits)
     return [_likelihood(nats[begin:end], greedy[begin:end]) for begin, end in pairwise(ends)]
 
 
-def _in_order(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """The logits of all places, one place after the other."""
-    import torch
+class _Gathered:
+    """Logits of pairs that come in parts, shown as soon as all of a pair's are there."""
 
-    places = torch.cat([places for places, _ in parts])
-    logits = torch.cat([logits for _, logits in parts]) if len(parts) > 1 else parts[0][1]
-    is_ordered = bool((places[1:] > places[:-1]).all())
-    return logits if is_ordered else logits[places.argsort().to(logits.device)]
+    def __init__(self, show: Shown, numbers: list[int], ends: list[int]) -> None:
+        self._show, self._numbers, self._ends = show, numbers, ends
+        self._pieces: dict[int, list[tuple[int, torch.Tensor]]] = {}
+
+    def add(self, places: Sequence[int], logits: torch.Tensor) -> None:
+        at = 0
+        while at < len(places):
+            place = places[at]
+            pair = bisect_right(self._ends, place) - 1
+            count = 1
+            while at + count < len(places) and places[at + count] == place + count < self._ends[pair + 1]:
+                count += 1
+            self._add_piece(pair, place, logits[at : at + count])
+            at += count
+
+    def _add_piece(self, pair: int, place: int, logits: torch.Tensor) -> None:
+        import torch
+
+        pieces = self._pieces.setdefault(pair, [])
+        pieces.append((place, logits))
+        if sum(len(piece) for _, piece in pieces) == self._ends[pair + 1] - self._ends[pair]:
+            ordered = [piece for _, piece in sorted(self._pieces.pop(pair), key=lambda piece: piece[0])]
+            whole = ordered[0] if len(ordered) == 1 else torch.cat(ordered)
+            self._show(self._numbers[pair], whole.unsqueeze(0))
 
 
 def _likelihood(nats: torch.Tensor, greedy: torch.Tensor) -> Likelihood:
@@ -218,16 +235,20 @@ def _likelihood(nats: torch.Tensor, greedy: torch.Tensor) -> Likelihood:
 
 
 def token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nats of each target (float64), and whether it is the likeliest, for logits (targets x vocabulary), on the host."""
+    """Nats of each target (float64), and whether it is the likeliest (the first of equals), for logits (targets x
+    vocabulary); on the host. Not finite where the logits aren't.
+    """
     import torch
 
     nats, greedy = [], []
     with torch.inference_mode():
         for part, wanted in _chunks(logits, targets.to(logits.device)):
-            chosen = part.gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
-            nats.append((part.logsumexp(-1) - chosen).cpu())
-            greedy.append((part.argmax(-1) == wanted).cpu())
-    return torch.cat(nats).double(), torch.cat(greedy)
+            at = wanted.unsqueeze(-1)
+            nats.append(-part.log_softmax(-1).gather(-1, at).squeeze(-1))
+            is_largest = part.gather(-1, at).squeeze(-1) >= part.amax(-1)  # far cheaper than argmax, which settles ties
+            is_largest[is_largest.clone()] = part[is_largest].argmax(-1) == wanted[is_largest]
+            greedy.append(is_largest)
+        return torch.cat(nats).double().cpu(), torch.cat(greedy).cpu()
 
 
 def _chunks(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

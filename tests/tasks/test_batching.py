@@ -4,9 +4,19 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedConfig
 
-from compressbench.tasks.batching import batches_by_length, encode, pad, shuffled_batches
-from compressbench.testing import tiny_tokenizer
+from compressbench.tasks.batching import (
+    Size,
+    batches_by_length,
+    batches_by_tokens,
+    encode,
+    longest_input,
+    pad,
+    padded,
+    shuffled_batches,
+)
+from compressbench.testing import tiny_causal_lm, tiny_tokenizer
 
 FAST = settings(max_examples=50, deadline=None, database=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 30), max_size=300)
@@ -48,3 +58,32 @@ def test_padding_is_masked_and_adds_no_more_than_the_longest_text_needs() -> Non
 def test_pairs_are_encoded_side_by_side() -> None:
     encoded = encode(tiny_tokenizer(), ["the cat", "a"], ["a dog", "mat"], max_length=8)
     assert [row["input_ids"] for row in encoded] == [[2, 4, 6, 3, 5, 7, 3], [2, 5, 3, 11, 3]]
+
+
+def test_batches_keep_to_both_of_their_limits() -> None:
+    sizes = [Size(10, 4, 2), Size(3), Size(50, 20, 4), Size(9, 6, 2), Size(10, 1, 1), Size(500, 9, 9)]
+    batches = batches_by_tokens(sizes, batch_size=6, token_budget=40)
+    assert batches == [[5], [2], [0, 4], [3, 1]]
+    for batch in batches:
+        longest = max(sizes[index].padded for index in batch)
+        num_tokens = len(batch) * longest + sum(sizes[index].extra for index in batch)
+        assert len(batch) == 1 or num_tokens <= 40
+        assert len(batch) == 1 or sum(sizes[index].sequences for index in batch) <= 6
+    assert batches_by_tokens([Size(1)] * 5, batch_size=2, token_budget=100) == [[0, 1], [2, 3], [4]]
+
+
+def test_rows_are_padded_and_masked_on_the_right() -> None:
+    batch = padded([[5, 6, 7], [8]])
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_longest_input_is_asked_for_or_the_models_or_the_tokenizers() -> None:
+    handle = tiny_causal_lm(num_layers=1)
+    assert longest_input(handle, 7) == 7
+    assert longest_input(handle, None) == 64
+    handle.model.config = PreTrainedConfig()
+    handle.tokenizer.model_max_length = 33
+    assert longest_input(handle, None) == 33
+    handle.tokenizer.model_max_length = 10**30
+    assert longest_input(handle, None) == 2048

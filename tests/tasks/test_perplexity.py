@@ -13,6 +13,7 @@ from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow
 from compressbench.core.watching import Unwatched
+from compressbench.data.text import Text
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.tasks.perplexity import Perplexity
@@ -239,7 +240,8 @@ def test_training_on_the_evaluation_text_is_refused(splits: Path, handle: ModelH
 
 def test_the_embedded_text_is_cut_into_training_and_evaluation(handle: ModelHandle) -> None:
     task = Perplexity(data="embedded:tinyshakespeare", window=64)
-    evaluated = task.load().text
+    evaluated = task.load()
+    assert isinstance(evaluated, Text)
     batches = task.training_batches(handle, 100, 300, seed=0)
     assert sum(len(batch["input_ids"]) for batch in batches) == 300
     training, evaluation = task.estimated_work(training=True), task.estimated_work()
@@ -247,7 +249,7 @@ def test_the_embedded_text_is_cut_into_training_and_evaluation(handle: ModelHand
     assert evaluation is not None
     assert training[0] / evaluation[0] == pytest.approx(9, rel=0.01)
     assert evaluation[1] == evaluation[0] * 64
-    assert len(evaluated) == pytest.approx(1_115_394 / 10, rel=0.001)
+    assert len(evaluated.text) == pytest.approx(1_115_394 / 10, rel=0.001)
 
 
 @pytest.mark.parametrize(
@@ -273,8 +275,10 @@ def test_a_workload_larger_than_the_text_is_a_data_error(splits: Path, handle: M
 
 def test_rows_of_a_table_are_joined_as_asked(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"text": "the cat sat"}\n{"text": "a dog ran"}\n')
-    assert Perplexity(data=str(tmp_path)).load().text == "the cat sat\n\na dog ran"
-    assert Perplexity(data=str(tmp_path), join=" good ").load().text == "the cat sat good a dog ran"
+    for options, text in ({}, "the cat sat\n\na dog ran"), ({"join": " good "}, "the cat sat good a dog ran"):
+        loaded = Perplexity(data=str(tmp_path), **options).load()
+        assert isinstance(loaded, Text)
+        assert loaded.text == text
 
 
 def test_the_protocol_changes_with_what_changes_the_number() -> None:
