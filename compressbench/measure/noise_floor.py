@@ -6,7 +6,6 @@ from typing import Any
 
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Session
-from compressbench.core.registry import Resolved
 from compressbench.core.watching import Unwatched
 from compressbench.measure.paired_rows import pair
 from compressbench.measure.quality import Answers, Question, ask
@@ -44,8 +43,9 @@ def _asked_differently(question: Question) -> tuple[Question, str]:
     if hasattr(samples, "shuffled"):
         samples = samples.shuffled(_SEED)
         how.append("shuffled")
-    resolved = Resolved(question.task.name, other, question.task.options)
-    return question._replace(task=resolved, samples=samples), ", ".join(how) or "the same once more"
+    return question._replace(task=question.task._replace(value=other), samples=samples), ", ".join(
+        how
+    ) or "the same once more"
 
 
 def _count(samples: Any) -> int:

@@ -57,7 +57,8 @@ def _constant(rows: Sequence[SampleRow]) -> Iterator[str]:
 def _permuted(rows: Sequence[SampleRow]) -> Iterator[str]:
     """Whether another order of the labels would make a bad model a good one (Kuhn's assignment on the confusions)."""
     labels = sorted({row.target for row in rows} | {row.prediction for row in rows})
-    if not 2 <= len(labels) <= min(_MOST_LABELS, len(rows) // _FEWEST_PER_LABEL):
+    num_targets = len({row.target for row in rows})
+    if num_targets < 2 or len(labels) > min(_MOST_LABELS, len(rows) // _FEWEST_PER_LABEL):
         return
     import numpy as np
     from scipy.optimize import linear_sum_assignment

@@ -73,7 +73,7 @@ class Scoring:
         file, sha256 = self.store.write_samples(self.stem, question.label, rows)
         outputs = self._write_outputs(question.label, answers.watch) if baseline is None else {}
         return Score(
-            task=question.task.name,
+            task=question.task.registered_name,
             label=question.label,
             version=task.version,
             protocol_id=question.protocol_id,

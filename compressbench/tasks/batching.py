@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from compressbench.core.errors import ModelError
 from compressbench.models.handle import ModelHandle
@@ -96,14 +96,15 @@ def longest_input(handle: ModelHandle, max_length: int | None) -> int:
     return 2048 if length > _UNSET_LENGTH else int(length)
 
 
-def padded(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Token ids and their mask, (rows x longest), with zeros on the right; needs no padding token, for none is seen."""
+def padded(rows: Sequence[Sequence[int]], side: Literal["left", "right"] = "right") -> dict[str, torch.Tensor]:
+    """Token ids and their mask, (rows x longest), with zeros on one side; needs no padding token, for none is seen."""
     import torch
 
     longest = max(len(row) for row in rows)
     ids, mask = (torch.zeros(len(rows), longest, dtype=torch.int64) for _ in range(2))
     for at, row in enumerate(rows):
-        ids[at, : len(row)], mask[at, : len(row)] = torch.tensor(row), 1
+        place = slice(0, len(row)) if side == "right" else slice(longest - len(row), longest)
+        ids[at, place], mask[at, place] = torch.tensor(row), 1
     return {"input_ids": ids, "attention_mask": mask}
 
 

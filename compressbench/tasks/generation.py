@@ -32,6 +32,7 @@ class Generation(Prompted):
     """
 
     version: ClassVar[int] = 1
+    direction: ClassVar[Literal["higher", "lower"]] = "higher"
 
     max_new_tokens: int = Field(256, ge=1, le=1_000_000)
     until: tuple[str, ...] = Field((), description="strings at which a text ends")

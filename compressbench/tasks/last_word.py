@@ -17,6 +17,8 @@ from compressbench.tasks.batching import longest_input
 from compressbench.tasks.log_likelihood import Batching, Likelihood, Pair, encode_pairs, likelihoods
 from compressbench.tasks.prompting import Prompted, Row
 
+RIGHT = "all tokens"
+
 
 class LastWord(Prompted):
     """`acc`: every token of the target is the likeliest at its place. `perplexity`: exp of the targets' mean nats.
@@ -76,10 +78,10 @@ class LastWord(Prompted):
         nats = -found.log_likelihood
         return SampleRow(
             id=id_,
-            prediction=str(found.num_greedy),
-            target=str(len(pair.continuation)),
+            prediction=RIGHT if is_right else f"{found.num_greedy} of {len(pair.continuation)} tokens",
+            target=RIGHT,
             score=is_right if self.metric == "acc" else nats,
-            also={"log_likelihood": found.log_likelihood} if self.metric == "acc" else {"acc": is_right},
+            also={"acc": is_right, "log_likelihood": found.log_likelihood},
             cluster=self.cluster_of(row),
             stratum=self.stratum_of(row),
             confidence=min(1.0, math.exp(found.log_likelihood)) if is_right else None,
@@ -89,3 +91,8 @@ class LastWord(Prompted):
     def summarize(self, rows: Sequence[SampleRow]) -> float:
         mean = super().summarize(rows)
         return mean if self.metric == "acc" else math.exp(min(mean, 700.0))
+
+    def reported(self, rows: Sequence[SampleRow]) -> dict[str, float]:
+        """Both metrics, whichever is the headline."""
+        accuracy, nats = (sum(row.also[name] for row in rows) / len(rows) for name in ("acc", "log_likelihood"))
+        return {"acc": accuracy, "perplexity": math.exp(min(-nats, 700.0))}

@@ -191,6 +191,8 @@ def _score(parts: Iterable[Part], pairs: list[Pair], numbers: list[int], show: S
     nats, greedy = torch.zeros(len(targets), dtype=torch.float64), torch.zeros(len(targets), dtype=torch.bool)
     gathered = None if show is None else _Gathered(show, numbers, ends)
     for places, logits in parts:
+        if not len(places):
+            continue
         at = torch.as_tensor(places)
         nats[at], greedy[at] = token_scores(logits, targets[at])
         if gathered is not None:

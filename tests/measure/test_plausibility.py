@@ -48,6 +48,10 @@ def test_few_samples_of_many_labels_are_no_evidence_of_another_order() -> None:
     assert oddities(answers(labels(60, num_labels=20, seed=9), targets), is_binary=True) == ()
 
 
+def test_where_one_target_is_right_for_all_no_order_of_labels_can_be_wrong() -> None:
+    assert oddities(answers(["none"] * 90 + ["all"] * 10, ["all"] * 100), is_binary=True) == ()
+
+
 def test_one_prediction_for_everything_is_implausible_unless_that_is_right() -> None:
     targets = labels(100)
     assert oddities(answers(["3"] * 100, targets), is_binary=True) == ("all of 100 predictions are '3'",)
