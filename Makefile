@@ -19,7 +19,7 @@ demo: install ## run recipes/quickstart.yaml and print its table (measured alrea
 	$(BIN)/compressbench run recipes/quickstart.yaml --out $(OUT) --resume
 
 test: install ## all tests that need no network and no GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-all: install ## the slow ones too
 	$(BIN)/python -m pytest -m 'not gpu and not network'

@@ -2,9 +2,8 @@
 
     python training/shakespeare_questions.py [--out FOLDER]
 
-Choices: which of four lines follows these? The wrong ones are lines from elsewhere in the split whose length is within a
-quarter of the right one's. Last words: passages of ten lines that end in a word of four letters or more. No model chose
-anything here.
+Choices: in which of four orders do the words of the next line stand? The first word and the end stay in place. Last
+words: passages of ten lines that end in a word of four letters or more. No model chose anything here.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ NUM_CONTEXT_LINES = 6
 NUM_PASSAGE_LINES = 10
 MAX_ROWS = 1000
 _NAME = re.compile(r"[A-Z][A-Za-z ]*:")
+_WORDS = re.compile(r"(?P<words>[^,.;:!?]+)(?P<end>[,.;:!?]*)")
 _LAST_WORD = re.compile(r"(?P<before>.*\s)(?P<word>[a-z]{4,})[.,;:!?]*", re.DOTALL)
 
 
@@ -33,20 +33,22 @@ def spoken(lines: list[str]) -> list[int]:
 
 
 def choices(lines: list[str]) -> list[dict[str, object]]:
-    numbers = [number for number in spoken(lines) if number >= NUM_CONTEXT_LINES]
+    """The line as it is, and three other orders of its words; lines without punctuation inside, of five different words."""
     chance = random.Random(SEED)
-    step = max(1, len(numbers) // MAX_ROWS)
     rows: list[dict[str, object]] = []
-    for number in numbers[::step][:MAX_ROWS]:
-        right = lines[number]
-        others = [
-            lines[n] for n in numbers if abs(n - number) > 30 and abs(len(lines[n]) - len(right)) <= len(right) / 4
-        ]
-        options = [right, *chance.sample(sorted(set(others) - {right}), 3)]
+    for number in spoken(lines):
+        found = _WORDS.fullmatch(lines[number])
+        words = found["words"].split() if found else []
+        if not found or number < NUM_CONTEXT_LINES or len(set(words)) < 5:
+            continue
+        options = [lines[number]]
+        while len(options) < 4:
+            other = " ".join([words[0], *chance.sample(words[1:], len(words) - 1)]) + found["end"]
+            options += [other] if other not in options else []
         chance.shuffle(options)
         context = "\n".join(lines[number - NUM_CONTEXT_LINES : number]) + "\n"
-        rows.append({"context": context, "choices": options, "label": options.index(right)})
-    return rows
+        rows.append({"context": context, "choices": options, "label": options.index(lines[number])})
+    return rows[:: max(1, len(rows) // MAX_ROWS)][:MAX_ROWS]
 
 
 def last_words(lines: list[str]) -> list[dict[str, object]]:

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 def plan(recipe: arguments.Recipe, data_root: arguments.DataRoot = None, as_json: arguments.AsJson = False) -> None:
     """Show every cell that would run, its content hash, and a rough estimate of the time. Nothing is loaded."""
+    from compressbench.data.data_root import reading_below
     from compressbench.plan import plan_file
 
     planned = plan_file(str(recipe), data_root=data_root)
-    if as_json:
-        typer.echo(json.dumps(_as_data(planned), indent=1))
-    else:
-        _print(planned)
+    with reading_below(planned.data_root):
+        if as_json:
+            typer.echo(json.dumps(_as_data(planned), indent=1))
+        else:
+            _print(planned)
 
 
 def _as_data(planned: Plan) -> dict[str, object]:

@@ -101,7 +101,9 @@ class Session(Protocol):
     device: str
 
     def __call__(self, batch: Batch) -> Any:
-        """Logits for `batch`, still on the device: (batch x labels) or (batch x length x vocabulary)."""
+        """Logits for `batch`, still on the device: (batch x labels) or (batch x length x vocabulary); of a model without
+        a head its last hidden states (batch x length x hidden size).
+        """
         ...
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> Any:

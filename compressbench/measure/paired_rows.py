@@ -13,6 +13,9 @@ from compressbench.tasks.declared import weighted_mean
 if TYPE_CHECKING:
     from compressbench.measure import resampling
 
+FEWEST_FOR_STATISTIC = 10
+"""A resample of fewer items can lack what a metric such as a correlation is made of: different values."""
+
 
 class Differences(NamedTuple):
     """By sample, in one order for both: candidate less baseline, weights, and clusters."""
@@ -42,8 +45,9 @@ def pair(task: Task, before: Sequence[SampleRow], after: Sequence[SampleRow], se
     pairs = aligned(before, after)
     found = differences(pairs)
     needs_resampling = not task.is_binary or found.clusters is not None
-    can_be_resampled = len(pairs if found.clusters is None else set(found.clusters)) > 1
-    resampled = _resample(task, pairs, found, seed) if needs_resampling and can_be_resampled else None
+    num_units = len(pairs if found.clusters is None else set(found.clusters))
+    fewest = 2 if is_mean(task, before) else FEWEST_FOR_STATISTIC
+    resampled = _resample(task, pairs, found, seed) if needs_resampling and num_units >= fewest else None
     return sums(found, task.direction).model_copy(update={"resampled": resampled})
 
 

@@ -23,11 +23,17 @@ def conditions(record: Record) -> str:
         record.recipe.name,
         record.recipe.text["model"]["id"],
         f"{device or 'unknown processor'}, {environment.num_threads or '?'} threads",
-        f"{workload['scenario']}, {_batch(workload)}, {workload['sequence_length']} tokens"
+        f"{workload['scenario']}, {_batch(workload)}{_length(record)}"
         + (f" and {generated} generated" if generated else "")
         + (f", tier {workload['tier']}" if "tier" in workload else ""),
     ]
     return " · ".join(parts)
+
+
+def _length(record: Record) -> str:
+    """Pictures have no tokens."""
+    is_of_pictures = any(score.task == "image-classification" for score in record.scores)
+    return "" if is_of_pictures else f", {record.workload['sequence_length']} tokens"
 
 
 def _batch(workload: Mapping[str, Any]) -> str:

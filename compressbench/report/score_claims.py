@@ -156,6 +156,8 @@ def _smallest_detectable(claim: Claim) -> float | None:
     if claim.churn is not None and claim.score.paired is not None and claim.score.paired.resampled is None:
         # a sample that no model changed is still half a change, so that no churn doesn't look like a perfect instrument
         return smallest_detectable_difference(max(claim.churn, 0.5 / claim.num_samples), claim.num_samples)
+    if claim.spread == 0:  # differences without any spread say nothing of how they would spread
+        return None
     found = smallest_detectable_mean(claim.spread, claim.num_samples)
     return math.expm1(found) if claim.score.is_log else found
 
@@ -164,14 +166,14 @@ def _needed(claim: Claim) -> int | None:
     """Samples like these that would settle it: equivalence where a margin could be kept, else the difference as it is."""
     change, is_share = abs(claim.difference.value), claim.churn is not None
     room = 0.0 if claim.margin is None else claim.margin - change
+    churn = max(claim.churn or 0.0, 0.5 / claim.num_samples)
+    if not is_share and claim.spread == 0:
+        return None
     if room > 0:
-        churn = max(claim.churn or 0.0, 0.5 / claim.num_samples)
         return samples_for_equivalence(room, churn) if is_share else samples_for_mean_equivalence(room, claim.spread)
     if change == 0:
         return None
-    if is_share:
-        return samples_to_detect(change, max(claim.churn or 0.0, change))
-    return samples_to_detect_mean(change, claim.spread) if claim.spread > 0 else None
+    return samples_to_detect(change, max(churn, change)) if is_share else samples_to_detect_mean(change, claim.spread)
 
 
 def _bounds(claim: Claim) -> dict[str, float | None]:

@@ -60,8 +60,8 @@ class TorchSession:
             model.generation_config = its_own
 
     def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
-        """Texts for left-padded prompts, each up to its own end (`runtimes.torch_writing`)."""
-        from compressbench.runtimes.torch_writing import write
+        """Texts for left-padded prompts, each up to its own end (`models.writing`)."""
+        from compressbench.models.writing import write
 
         return write(self._model, self._tokenizer, self._on_device(batch), decoding)
 
@@ -76,7 +76,7 @@ class TorchSession:
     def last_logits(
         self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
     ) -> Iterable[tuple[Sequence[int], torch.Tensor]] | None:
-        from compressbench.runtimes.torch_prefix import can_share_prefix, last_logits
+        from compressbench.models.shared_prefix import can_share_prefix, last_logits
 
         if not can_share_prefix(self._model):
             return None

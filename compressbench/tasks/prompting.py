@@ -30,6 +30,8 @@ _SAMPLED = 200
 
 Row = dict[str, Any]
 
+_LONGEST_CLUSTER = 64
+
 
 class Prompted(FromData):
     """A template is Jinja2 over the columns of a row, or the name of a column.
@@ -113,7 +115,9 @@ class Prompted(FromData):
         return "" if self.stratum_column is None else str(column_of(row, self.stratum_column))
 
     def cluster_of(self, row: Row) -> str:
-        return "" if self.cluster_column is None else str(column_of(row, self.cluster_column))
+        """The column's value; a long one, such as a passage, by its hash."""
+        value = "" if self.cluster_column is None else str(column_of(row, self.cluster_column))
+        return value if len(value) <= _LONGEST_CLUSTER else content_hash(value)
 
     @property
     def _fewshot_split(self) -> str:

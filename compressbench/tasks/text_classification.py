@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import ModelError, NotFiniteError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
@@ -15,10 +14,9 @@ from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks import batching
 from compressbench.tasks.from_data import FromData
+from compressbench.tasks.labels import check_labels, likeliest
 from compressbench.tasks.leakage import refuse_evaluation_data
-
-if TYPE_CHECKING:
-    import torch
+from compressbench.tasks.spread import num_workload_batches, spread
 
 
 class TextClassification(FromData):
@@ -50,27 +48,7 @@ class TextClassification(FromData):
         return self._load(self.split, self.limit)
 
     def check_model(self, handle: ModelHandle, samples: Samples) -> None:
-        wanted = self._num_labels(samples)
-        found = int(handle.model.config.num_labels)
-        if found != wanted:
-            raise ModelError(
-                f"the model's head has {found} labels and {self.data} has {wanted}",
-                where=handle.source.id,
-                do="Use a model that was trained on this data, or the data that the model was trained on.",
-            )
-        self._check_order(handle, samples)
-
-    def _check_order(self, handle: ModelHandle, samples: Samples) -> None:
-        """The same names in another order would score a good model as a bad one."""
-        ours, theirs = samples.label_names or (), tuple((handle.model.config.id2label or {}).values())
-        if ours != theirs and sorted(ours) == sorted(map(str, theirs)):
-            first = next(index for index, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-            raise ModelError(
-                "the model's labels are those of the data in another order",
-                where=handle.source.id,
-                got=f"label {first} is '{theirs[first]}' in the model and '{ours[first]}' in the data",
-                do="Give the data with the model's label order.",
-            )
+        check_labels(handle, samples, self._num_labels(samples))
 
     def evaluate(
         self, session: Session, handle: ModelHandle, samples: Samples, progress: Progress, watch: Watch
@@ -80,7 +58,7 @@ class TextClassification(FromData):
         with progress.bar("evaluate", len(samples)) as bar:
             for indices in batching.batches_by_length([len(row["input_ids"]) for row in encoded], self.batch_size):
                 logits = session(batching.pad([encoded[index] for index in indices], handle.tokenizer))
-                found |= zip(indices, _likeliest(logits), strict=True)
+                found |= zip(indices, likeliest(logits), strict=True)
                 watch.logits([samples.ids[index] for index in indices], logits)
                 bar.advance(len(indices))
         cut = self._cut(handle, samples, encoded)
@@ -133,9 +111,9 @@ class TextClassification(FromData):
     def workload_batches(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
-        count = _num_workload_batches(samples, batch_size)
+        count = num_workload_batches(len(samples), batch_size)
         batching.require_positions(handle, sequence_length, "Lower workload.sequence_length.")
-        chosen = _spread(len(samples), count * batch_size)
+        chosen = spread(len(samples), count * batch_size)
         texts, pairs = (
             None if column is None else [column[index] for index in chosen]
             for column in (samples.columns["text"], samples.columns.get("text_pair"))
@@ -151,8 +129,8 @@ class TextClassification(FromData):
         """The label of every text of `workload_batches`. Those are cut at sequence_length, so that what is scored against
         them is the accuracy at the shapes that were timed, and not the task's.
         """
-        count = _num_workload_batches(samples, batch_size)
-        labels = [int(samples.columns["label"][index]) for index in _spread(len(samples), count * batch_size)]
+        count = num_workload_batches(len(samples), batch_size)
+        labels = [int(samples.columns["label"][index]) for index in spread(len(samples), count * batch_size)]
         return [labels[index * batch_size : (index + 1) * batch_size] for index in range(count)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
@@ -176,22 +154,3 @@ class TextClassification(FromData):
             return len(samples.label_names)
         whole = samples if self.limit is None else self._load(self.split, None)
         return int(max(whole.columns["label"])) + 1
-
-
-def _num_workload_batches(samples: Samples, batch_size: int) -> int:
-    return max(1, min(len(samples) // batch_size, -(-64 // batch_size)))
-
-
-def _spread(num_samples: int, count: int) -> list[int]:
-    """Which samples a workload of `count` has: evenly over all, for data sets are often sorted by label."""
-    return [(index * num_samples // count) % num_samples for index in range(count)]
-
-
-def _likeliest(logits: torch.Tensor) -> list[tuple[int, float]]:
-    """The likeliest label of each row and its probability."""
-    if not bool(logits.isfinite().all()):
-        raise NotFiniteError(
-            "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
-        )
-    probabilities, labels = logits.float().softmax(dim=-1).max(dim=-1)
-    return [(int(label), min(float(p), 1.0)) for label, p in zip(labels, probabilities, strict=True)]

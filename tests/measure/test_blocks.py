@@ -302,7 +302,7 @@ class Judged:
 def test_disturbed_rounds_are_repeated_up_to_the_tiers_share_and_none_is_left_out(
     disturbed: set[int], num_rounds: int
 ) -> None:
-    found, _, _ = run(rounds=6, watcher=Judged(disturbed))
+    found, _, _ = run(rounds=6, tier="standard", watcher=Judged(disturbed))
     assert [block.round for block in found.blocks] == [number for number in range(num_rounds) for _ in range(6)]
     assert found.num_planned_rounds == 6
     short, _, _ = run(rounds=6, tier="smoke", watcher=Judged(disturbed))

@@ -463,7 +463,11 @@ def test_any_mapping_and_tuples_are_fine() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (object(), "must be text, a number, true, false, null, a list or a mapping (got a value of type object)"),
+        pytest.param(
+            object(),
+            "must be text, a number, true, false, null, a list or a mapping (got a value of type object)",
+            id="object",
+        ),
         ({1, 2}, "must be text, a number, true, false, null, a list or a mapping (got a value of type set)"),
         (b"bytes", "must be text, a number"),
         (float("nan"), "must be a finite number (got nan)"),

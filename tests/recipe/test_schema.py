@@ -90,6 +90,8 @@ def test_a_recipe_of_three_lines_has_every_default() -> None:
         "meters": [{"use": "latency"}, {"use": "energy"}, {"use": "memory"}, {"use": "size"}],
         "device": "auto",
         "seed": 0,
+        "repeats": 1,
+        "noise_floor": True,
         "baseline": {"runtime": {"use": "torch"}, "compress": []},
         "candidates": [],
     }

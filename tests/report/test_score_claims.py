@@ -181,3 +181,11 @@ def test_draws_are_judged_over_all_of_them_and_not_by_the_first() -> None:
     assert found.difference == pytest.approx(-0.02)
     # the baseline is what the first draw says that it is
     assert found.ratio == pytest.approx((0.93 - 0.02) / 0.93)
+
+
+def test_scores_that_do_not_differ_at_all_have_no_spread_to_plan_with() -> None:
+    same = nats(0.0, sd=0.0).model_copy(update={"resampled": resampled(0.0, 0.0).model_copy(update={"p_value": 1.0})})
+    found = verdict(build.perplexity(20.0, paired=same))
+    assert (found.verdict, found.smallest_detectable, found.num_samples_needed) == ("inconclusive", None, None)
+    declared = verdict(build.perplexity(20.0, paired=same, margin=0.01))
+    assert declared.verdict == "equivalent"

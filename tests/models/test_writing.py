@@ -10,8 +10,8 @@ from scipy import stats
 from compressbench.core.errors import NotFiniteError, UnsupportedError
 from compressbench.core.protocols import Batch, Decoding, Writes, Written
 from compressbench.models.handle import ModelHandle
+from compressbench.models.writing import sample
 from compressbench.runtimes.torch_eager import TorchEager, TorchSession
-from compressbench.runtimes.torch_writing import sample
 from compressbench.testing import tiny_causal_lm
 from compressbench.testing.models import tiny_tokenizer
 

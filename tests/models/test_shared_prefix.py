@@ -7,9 +7,9 @@ import torch
 
 from compressbench.core.padding import chunks_by_length
 from compressbench.core.protocols import SharesPrefix
-from compressbench.runtimes import torch_prefix
+from compressbench.models import shared_prefix
+from compressbench.models.shared_prefix import can_share_prefix
 from compressbench.runtimes.torch_eager import TorchEager, TorchSession
-from compressbench.runtimes.torch_prefix import can_share_prefix
 from compressbench.testing import tiny_causal_lm
 
 VOCABULARY = 19
@@ -83,7 +83,7 @@ def shared(session: TorchSession, *asked: Any) -> torch.Tensor:
 @pytest.mark.parametrize("make", [llama, gpt2, lambda: mistral(None)], ids=["llama", "gpt2", "mistral"])
 @pytest.mark.parametrize("pass_tokens", [0, 64, 100_000])
 def test_shared_prefixes_change_no_logit(make: Any, pass_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_prefix, "chunks_by_length", lambda lengths: chunks_by_length(lengths, pass_tokens))
+    monkeypatch.setattr(shared_prefix, "chunks_by_length", lambda lengths: chunks_by_length(lengths, pass_tokens))
     model, asked = make(), questions()
     found = shared(TorchSession(model, "cpu"), *asked)
     torch.testing.assert_close(found, one_by_one(model, *asked[:2]), atol=1e-5, rtol=1e-4)
