@@ -64,6 +64,7 @@ def _numbers(record: Record) -> Iterator[tuple[str, str]]:
 def _facts(record: Record) -> list[tuple[str, str]]:
     from compressbench.core.units import humanize
     from compressbench.report.audit_lines import audit_lines
+    from compressbench.report.score_facts import score_facts
 
     model = record.model
     facts = [("key", record.key), ("recipe", f"{record.recipe.name} {record.recipe.hash}")]
@@ -77,6 +78,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     for score in record.scores:
         facts.append(("data", f"{score.data} {score.split} @ {score.data_revision[:24]}, {score.num_samples} samples"))
         facts.append(("protocol", score.protocol_id))
+        facts += score_facts(score)
     if record.measurement is not None:
         facts += _measured(record)
     if record.audit is not None:

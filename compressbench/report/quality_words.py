@@ -9,11 +9,12 @@ from compressbench.report.rows import Row
 from compressbench.report.verdict import Verdict
 
 WORST = "worst_stratum"
+_ROUNDING = 1e-6
 
 
 def worst_stratum(rows: Sequence[Row]) -> list[str]:
     """The column that leads where any candidate was asked about more than one capability."""
-    return [WORST] if any(len(row.strata) > 1 for row in rows) else []
+    return [WORST] if any(len({stratum.name for stratum in row.strata}) > 1 for row in rows) else []
 
 
 def stratum_lines(row: Row) -> list[str]:
@@ -71,10 +72,11 @@ def _fidelity(row: Row, name: str) -> list[str]:
 
 
 def signed(value: float, half_width: float) -> str:
-    """With two to four decimals, so that a narrow interval doesn't look like none."""
-    decimals = min(4, max(2, 1 - math.floor(math.log10(half_width)))) if half_width > 0 else 2
-    text = f"{value:+.{decimals}f}"
-    return f"±{text[1:]}" if float(text) == 0 else text
+    """With two to four decimals, so that a narrow interval doesn't look like none; with none where hundreds are unsure."""
+    least = 0 if half_width >= 100 else 2
+    decimals = min(4, max(least, 1 - math.floor(math.log10(half_width)))) if half_width > 0 else 2
+    text = f"{value:+,.{decimals}f}"
+    return f"±{text[1:]}" if float(text.replace(",", "")) == 0 else text
 
 
 def quality_notes(rows: Sequence[Row]) -> list[str]:
@@ -103,7 +105,8 @@ def _floors(rows: Sequence[Row]) -> Iterator[str]:
             for row in rows
             if (verdict := row.against_baseline.get(name)) is not None and verdict.noise is not None
         ]
-        if found and max(noise for noise, _ in found) > 0:
+        # floats that are added in another order differ in their last digits
+        if found and max(noise for noise, _ in found) > _ROUNDING:
             noise, row = max(found, key=lambda each: each[0])
             is_share = row.cells[name].unit == "fraction"
             text = f"{100 * noise:.2g} points" if is_share else f"{noise:.2g}"

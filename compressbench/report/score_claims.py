@@ -30,6 +30,7 @@ from compressbench.records.score import Paired, Score
 from compressbench.report.verdict import Verdict
 
 ALPHA = 0.05
+FOUND_BY_CHANCE = "significant alone, but not among all differences of the run, where chance alone gives some"
 Key = TypeVar("Key")
 
 
@@ -144,7 +145,7 @@ def _word(claim: Claim, p_different: float, p_equivalent: float | None) -> tuple
         differs = "; the difference is real, and smaller than the margin" if p_different < ALPHA else ""
         return "equivalent", f"within the declared margin{differs}" if differs else ""
     if p_different >= ALPHA:
-        return "inconclusive", ""
+        return "inconclusive", FOUND_BY_CHANCE if claim.p_different < ALPHA else ""
     if claim.floor is not None and abs(claim.difference.value) <= claim.floor:
         return "inconclusive", "not more than the baseline differs from itself in another batch size and order"
     is_better = claim.difference.value > 0 if claim.score.direction == "higher" else claim.difference.value < 0

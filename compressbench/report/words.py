@@ -142,7 +142,9 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
     lines += _grouped("NOT RANKED", ((reason, row.candidate) for row in rows for reason in row.not_rankable))
     lines += _grouped("mind", ((reason, row.candidate) for row in rows for reason in row.warnings))
     lines += _grouped(DASH, ((cell.reason, _place(row, name)) for row, name, cell in cells if cell.value is None))
-    lines += _grouped("undecided", ((v.reason, _place(row, name)) for row, name, v in verdicts if v.reason))
+    for mark in ("equivalent", "undecided"):
+        told = [(row, name, v) for row, name, v in verdicts if v.reason and _mark(v) == mark]
+        lines += _grouped(mark, ((v.reason, _place(row, name)) for row, name, v in told))
     for kind, mark in (("estimated", "est."), ("modelled", "model")):
         sources = sorted({cell.source for _, _, cell in cells if cell.kind == kind})
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
@@ -157,6 +159,10 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
             f"differs by up to {100 * max(noises):.1f} % in speed; smaller effects are undecided."
         )
     return lines
+
+
+def _mark(verdict: Verdict) -> str:
+    return "equivalent" if verdict.verdict == "equivalent" else "undecided"
 
 
 def _place(row: Row, name: str) -> str:

@@ -149,6 +149,8 @@ def test_twenty_candidates_are_one_family() -> None:
     assert found[0].verdict == "inconclusive"
     assert found[0].p_adjusted == pytest.approx(20 * (found[0].p_value or 0))
     assert {each.verdict for each in found.values()} == {"inconclusive"}
+    assert "not among all differences of the run" in found[0].reason
+    assert found[1].reason == ""
 
 
 def test_a_resampled_difference_is_judged_by_its_own_interval_and_test() -> None:
