@@ -41,7 +41,7 @@ def test_a_score_says_what_is_claimed_how_sure_and_what_flipped() -> None:
         "80.20 %",
         "+0.20 inconclusive",
         "[-0.74, +1.14]",
-        "n needed = 43,168",
+        "n needed = 43,161",
         "MDE 1.3",
         "10 lost, 12 won",
     ]
