@@ -32,9 +32,29 @@ def table(
     all_runs: Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Every column.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write into this file instead.")] = None,
+    max_stratum_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Exit 1 if a candidate lost more in any stratum, 2 if that can't be told (0.05: five points)."
+        ),
+    ] = None,
 ) -> None:
     """Print records as a table. A number that is not there is a dash with its reason, never 0."""
     print_rows(records, form="json" if as_json else form.value, all_runs=all_runs, full=full, out=out)
+    if max_stratum_drop is not None:
+        _gate(records, max_stratum_drop, all_runs)
+
+
+def _gate(paths: Sequence[Path], max_drop: float, all_runs: bool) -> None:
+    from compressbench.records.store import read_records
+    from compressbench.report.rows import latest, rows_of
+    from compressbench.report.stratum_gate import EXIT_CODES, stratum_gate
+
+    records, _ = read_records(paths)
+    found = stratum_gate(rows_of(records if all_runs else latest(records)), max_drop)
+    for line in found.lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(EXIT_CODES[found.outcome])
 
 
 def print_rows(

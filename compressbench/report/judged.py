@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from compressbench.core.spec import Spec
+from compressbench.core.statistics import Interval
 from compressbench.records.record import Record
 from compressbench.records.score import Paired, Score
 from compressbench.report.score_claims import Claim, claim_of, pooled, verdicts
@@ -13,7 +15,11 @@ from compressbench.report.verdict import Verdict
 
 
 class StratumRow(Spec):
-    """One capability of a candidate. Proportions of several tasks are pooled; another metric stands on its own."""
+    """One capability of a candidate. Proportions of several tasks are pooled; another metric stands on its own.
+
+    `loss` is how much worse the candidate is, with its 95 % interval: in the metric's unit, of a metric on a log scale as a
+    fraction of the baseline's.
+    """
 
     name: str
     metric: str
@@ -21,6 +27,9 @@ class StratumRow(Spec):
     num_samples: int
     value: float
     verdict: Verdict
+    loss: float = 0.0
+    loss_low: float = 0.0
+    loss_high: float = 0.0
 
 
 _Place = tuple[int, int]
@@ -60,15 +69,16 @@ def judge(records: Sequence[Record], baseline: Record | None) -> list[Judged]:
 def _of_record(number: int, record: Record, of_scores: dict[_Place, Verdict], rows: dict[_Place, StratumRow]) -> Judged:
     own = {at: of_scores[number, at] for at in range(len(record.scores)) if (number, at) in of_scores}
     strata = [row for key, row in rows.items() if key[0] == number]
-    return Judged(own, tuple(sorted(strata, key=_loss, reverse=True)))
+    return Judged(own, tuple(sorted(strata, key=lambda row: row.loss, reverse=True)))
 
 
-def _loss(row: StratumRow) -> float:
-    """How much worse the candidate is: as a share of samples, or of the baseline's value for other metrics."""
-    change, ratio = row.verdict.difference, row.verdict.ratio
-    if row.metric == "":
-        return -(change or 0.0)
-    return 0.0 if ratio is None else ratio - 1
+def _losses(claim: Claim) -> dict[str, float]:
+    change = claim.difference
+    if claim.score.is_log:
+        change = Interval(*(math.expm1(each) for each in change))
+    if claim.score.direction == "lower":
+        return {"loss": change.value, "loss_low": change.low, "loss_high": change.high}
+    return {"loss": -change.value, "loss_low": -change.high, "loss_high": -change.low}
 
 
 class _Part(NamedTuple):
@@ -124,5 +134,6 @@ def _row(name: str, metric: str, parts: Sequence[_Part]) -> tuple[Claim, Stratum
         num_samples=count,
         value=value,
         verdict=Verdict(verdict=""),
+        **_losses(claim),
     )
     return claim, row
