@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 from compressbench.core.errors import NotFiniteError
 from compressbench.core.protocols import Batch
+from compressbench.models.own_generation import ids_of, only
 from compressbench.models.parts import inputs_of
 from compressbench.models.quiet import quiet
 
@@ -26,42 +26,27 @@ def transcribe(model: PreTrainedModel, batch: Batch, prompt: Sequence[int], max_
     sounds = next(iter(inputs.values()))
     begun = torch.tensor([list(prompt)] * len(sounds), device=sounds.device)
     config, watch = _config(model, max_new_tokens), _Finite(sounds.device)
-    with torch.inference_mode(), _only(model, config), quiet():
+    with torch.inference_mode(), only(model, config), quiet():
         # not the model's own `generate`: Whisper's forces a language and cuts long sounds into pieces
         whole = GenerationMixin.generate(
             model, **inputs, decoder_input_ids=begun, generation_config=config, logits_processor=[watch]
         )
     watch.raise_if_broken()
-    return [_up_to_the_end(row, _ids(config.eos_token_id)) for row in whole[:, len(prompt) :].tolist()]
+    return [_up_to_the_end(row, ids_of(config.eos_token_id)) for row in whole[:, len(prompt) :].tolist()]
 
 
 def _up_to_the_end(tokens: list[int], eos: Sequence[int]) -> list[int]:
     return tokens[: next((at for at, token in enumerate(tokens) if token in eos), len(tokens))]
 
 
-def _ids(given: int | Sequence[int] | None) -> list[int]:
-    return [] if given is None else [given] if isinstance(given, int) else list(given)
-
-
 def _config(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
     its_own = model.generation_config
     kept = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "suppress_tokens", "begin_suppress_tokens")
     options = {name: getattr(its_own, name, None) for name in kept}
-    pad = _ids(getattr(its_own, "pad_token_id", None)) or _ids(options["eos_token_id"]) or [0]
+    pad = ids_of(getattr(its_own, "pad_token_id", None)) or ids_of(options["eos_token_id"]) or [0]
     return GenerationConfig(
         **options, pad_token_id=pad[0], do_sample=False, use_cache=True, max_new_tokens=max_new_tokens
     )
-
-
-@contextmanager
-def _only(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """transformers fills what an explicit configuration leaves open from the model's own."""
-    its_own = model.generation_config
-    model.generation_config = config
-    try:
-        yield
-    finally:
-        model.generation_config = its_own
 
 
 class _Finite:

@@ -8,12 +8,12 @@ distribution (inverse transform). A baseline and its candidates so see the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.errors import NotFiniteError, UnsupportedError
 from compressbench.core.protocols import Decoding, Written
+from compressbench.models.own_generation import ids_of, only
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +36,13 @@ def write(model: PreTrainedModel, tokenizer: Any, inputs: Mapping[str, Any], dec
     config = _config(model, tokenizer, decoding.max_new_tokens)
     choose = _Choose(decoding, prompts, model.device)
     stop = _StopStrings(tokenizer, decoding.until, mask.shape[1])
-    with torch.inference_mode(), _only(model, config):
+    with torch.inference_mode(), only(model, config):
         whole = model.generate(
             **repeated, generation_config=config, logits_processor=[choose], stopping_criteria=[stop] if stop else None
         )
     choose.raise_if_broken()
     written = whole[:, mask.shape[1] :].tolist()
-    return [_up_to_the_end(row, stop.ends.get(at), _ids(config.eos_token_id)) for at, row in enumerate(written)]
+    return [_up_to_the_end(row, stop.ends.get(at), ids_of(config.eos_token_id)) for at, row in enumerate(written)]
 
 
 def _up_to_the_end(tokens: list[int], stopped_at: int | None, eos: Sequence[int]) -> Written:
@@ -52,16 +52,14 @@ def _up_to_the_end(tokens: list[int], stopped_at: int | None, eos: Sequence[int]
     return Written(tokens[: min(lengths, default=None)], bool(lengths))
 
 
-def _ids(given: int | Sequence[int] | None) -> list[int]:
-    return [] if given is None else [given] if isinstance(given, int) else list(given)
-
-
 def _config(model: PreTrainedModel, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
     from transformers import GenerationConfig
 
     its_own = model.generation_config
-    eos = _ids(getattr(its_own, "eos_token_id", None)) or _ids(getattr(tokenizer, "eos_token_id", None))
-    pad = _ids(getattr(its_own, "pad_token_id", None)) or _ids(getattr(tokenizer, "pad_token_id", None)) or eos or [0]
+    eos = ids_of(getattr(its_own, "eos_token_id", None)) or ids_of(getattr(tokenizer, "eos_token_id", None))
+    pad = (
+        ids_of(getattr(its_own, "pad_token_id", None)) or ids_of(getattr(tokenizer, "pad_token_id", None)) or eos or [0]
+    )
     return GenerationConfig(
         bos_token_id=getattr(its_own, "bos_token_id", None),
         eos_token_id=eos or None,
@@ -70,17 +68,6 @@ def _config(model: PreTrainedModel, tokenizer: Any, max_new_tokens: int) -> Gene
         use_cache=True,
         max_new_tokens=max_new_tokens,
     )
-
-
-@contextmanager
-def _only(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """transformers fills what an explicit configuration leaves open from the model's own."""
-    its_own = model.generation_config
-    model.generation_config = config
-    try:
-        yield
-    finally:
-        model.generation_config = its_own
 
 
 class _Choose:
