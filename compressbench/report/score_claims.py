@@ -96,8 +96,8 @@ def _of_means(score: Score, paired: Paired, margin: float | None, noise: float |
     if p_value is None:
         p_value = mean_difference_p(difference.value, error, degrees)
     p_equivalent = None if margin is None else tost_p(difference.value, error, margin, degrees)
-    churn = paired.churn if score.is_binary else None
-    return Claim(score, difference, count, error * math.sqrt(count), churn, p_value, margin, p_equivalent, noise)
+    # what clusters and draws do to the error is in the spread, and not in the churn
+    return Claim(score, difference, count, error * math.sqrt(count), None, p_value, margin, p_equivalent, noise)
 
 
 def _margin(score: Score) -> float | None:
@@ -154,7 +154,7 @@ def _word(claim: Claim, p_different: float, p_equivalent: float | None) -> tuple
 
 def _smallest_detectable(claim: Claim) -> float | None:
     """In the metric's unit, of a log scale as a fraction of the baseline's."""
-    if claim.churn is not None and claim.score.paired is not None and claim.score.paired.resampled is None:
+    if claim.churn is not None:
         # a sample that no model changed is still half a change, so that no churn doesn't look like a perfect instrument
         return smallest_detectable_difference(max(claim.churn, 0.5 / claim.num_samples), claim.num_samples)
     if claim.spread == 0:  # differences without any spread say nothing of how they would spread
@@ -168,8 +168,8 @@ def _needed(claim: Claim) -> int | None:
     change, is_share = abs(claim.difference.value), claim.churn is not None
     room = 0.0 if claim.margin is None else claim.margin - change
     churn = max(claim.churn or 0.0, 0.5 / claim.num_samples)
-    if not is_share and claim.spread == 0:
-        return None
+    if claim.score.over_draws is not None or (not is_share and claim.spread == 0):
+        return None  # more samples don't settle what draws differ in
     if room > 0:
         return samples_for_equivalence(room, churn) if is_share else samples_for_mean_equivalence(room, claim.spread)
     if change == 0:

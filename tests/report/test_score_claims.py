@@ -181,6 +181,7 @@ def test_draws_are_judged_over_all_of_them_and_not_by_the_first() -> None:
     assert found.verdict == "inconclusive"
     assert found.p_value == pytest.approx(2 * stats.t.sf(0.02 / 0.012, 2))
     assert found.difference == pytest.approx(-0.02)
+    assert found.num_samples_needed is None
     # the baseline is what the first draw says that it is
     assert found.ratio == pytest.approx((0.93 - 0.02) / 0.93)
 
@@ -191,3 +192,16 @@ def test_scores_that_do_not_differ_at_all_have_no_spread_to_plan_with() -> None:
     assert (found.verdict, found.smallest_detectable, found.num_samples_needed) == ("inconclusive", None, None)
     declared = verdict(build.perplexity(20.0, paired=same, margin=0.01))
     assert declared.verdict == "equivalent"
+
+
+def test_clusters_count_in_what_is_detectable_and_needed() -> None:
+    alone = build.accuracy_after(20, 15, num_samples=1000)
+    assert alone.paired is not None
+    clustered = alone.paired.model_copy(update={"resampled": resampled(-0.005, 0.02)})
+    found = verdict(alone.model_copy(update={"paired": clustered}))
+    plain = verdict(alone)
+    assert plain.smallest_detectable is not None
+    assert found.smallest_detectable == pytest.approx(2.8016 * 0.02, rel=0.01)
+    assert found.num_samples_needed is not None
+    assert plain.num_samples_needed is not None
+    assert found.num_samples_needed > 5 * plain.num_samples_needed
