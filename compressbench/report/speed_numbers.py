@@ -70,8 +70,9 @@ def why_refused(measurement: Measurement, blocks: Sequence[Block], name: str) ->
         return f"{why} ({_limit(measurement.server)})"
     if name in _OF_GENERATION and not any(block.num_tokens for block in blocks):
         return NO_GENERATION
-    found = estimates(blocks).get(name)
-    return "" if found is None else found.reason
+    for each in _series_of(blocks, name):
+        return summarize_quantiles(each.values, [each.quantiles[name]], _show, each.what)[0].reason
+    return ""
 
 
 _OF_CALLS = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
@@ -81,12 +82,18 @@ _OF_GAPS = {"itl_p50_s": 0.5, "itl_p99_s": 0.99}
 _OF_GENERATION = {*_OF_FIRST, *_OF_TOKENS, *_OF_GAPS, "output_tokens_per_s"}
 
 
-def _series_of(blocks: Sequence[Block]) -> Iterator[_Series]:
-    yield _Series(_OF_CALLS, [each for block in blocks for each in block.latencies_ns], "calls")
-    if any(block.num_tokens for block in blocks):
+def _series_of(blocks: Sequence[Block], name: str | None = None) -> Iterator[_Series]:
+    """The series that have quantiles, or only the one that has `name`."""
+    if name is None or name in _OF_CALLS:
+        yield _Series(_OF_CALLS, [each for block in blocks for each in block.latencies_ns], "calls")
+    if not any(block.num_tokens for block in blocks):
+        return
+    if name is None or name in _OF_FIRST:
         yield _Series(_OF_FIRST, [each for block in blocks for each in block.first_token_ns], "calls")
+    if name is None or name in _OF_TOKENS:
         per_token = [time_per_output_token_s(block.num_tokens, block.token_gaps_ns) for block in blocks]
         yield _Series(_OF_TOKENS, [1e9 * each for calls in per_token for each in calls], "calls")
+    if name is None or name in _OF_GAPS:
         yield _Series(_OF_GAPS, [each for block in blocks for each in block.token_gaps_ns], "gaps between tokens")
 
 
