@@ -164,17 +164,21 @@ def _smallest_detectable(claim: Claim) -> float | None:
 
 
 def _needed(claim: Claim) -> int | None:
-    """Samples like these that would settle it: equivalence where a margin could be kept, else the difference as it is."""
-    change, is_share = abs(claim.difference.value), claim.churn is not None
-    room = 0.0 if claim.margin is None else claim.margin - change
-    churn = max(claim.churn or 0.0, 0.5 / claim.num_samples)
-    if claim.score.over_draws is not None or (not is_share and claim.spread == 0):
+    """Samples like these that would settle it: as equivalent where the margin leaves room, or else as a difference."""
+    if claim.score.over_draws is not None:
         return None  # more samples don't settle what draws differ in
-    if room > 0:
-        return samples_for_equivalence(room, churn) if is_share else samples_for_mean_equivalence(room, claim.spread)
-    if change == 0:
-        return None
-    return samples_to_detect(change, max(churn, change)) if is_share else samples_to_detect_mean(change, claim.spread)
+    change = abs(claim.difference.value)
+    room = 0.0 if claim.margin is None else claim.margin - change
+    if claim.churn is not None:
+        churn = max(claim.churn, change, 0.5 / claim.num_samples)
+        ways = [samples_for_equivalence(room, churn)] if room > 0 else []
+        ways += [samples_to_detect(change, churn)] if change > 0 else []
+    elif claim.spread > 0:
+        ways = [samples_for_mean_equivalence(room, claim.spread)] if room > 0 else []
+        ways += [samples_to_detect_mean(change, claim.spread)] if change > 0 else []
+    else:
+        ways = []
+    return min(ways, default=None)
 
 
 def _bounds(claim: Claim) -> dict[str, float | None]:

@@ -115,6 +115,9 @@ def test_an_inconclusive_difference_says_how_many_samples_would_settle_it() -> N
     with_margin = verdict(build.accuracy_after(10, 12, num_samples=1000).model_copy(update={"margin": 0.005}))
     assert with_margin.num_samples_needed == samples_for_equivalence(0.003, 0.022)
     assert verdict(build.accuracy_after(10, 10, num_samples=1000)).num_samples_needed is None
+    # a difference near the margin is shown to be one long before it is shown to be smaller
+    near = verdict(build.accuracy_after(28, 20, num_samples=1000).model_copy(update={"margin": 0.0081}))
+    assert near.num_samples_needed == samples_to_detect(0.008, 0.048)
 
 
 def test_the_smallest_detectable_difference_stands_beside_every_difference() -> None:
