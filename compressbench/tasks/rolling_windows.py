@@ -81,21 +81,16 @@ def rolling_windows(tokens: Sequence[int], prefix: int, width: int) -> Iterator[
 def evaluate_rolling(
     task: Options, session: Session, handle: ModelHandle, samples: Text | Documents, progress: Progress, watch: Watch
 ) -> list[SampleRow]:
-    """A row for every sample that has tokens. A watch sees the first window of each."""
+    """A row for every sample that has tokens. A watch sees every window, the second of sample 7 as "7#1"."""
     made = list(_windows_of_text(task, handle, samples) if isinstance(samples, Text) else _texts(task, handle, samples))
     made = made[: task.limit]
     if not made:
         raise DataError("there is no token to score", where=samples.source, do="Give more text.")
     windows = [[window] for sample in made for window in sample.windows]
-    firsts: dict[int, str] = {}
-    count = 0
-    for sample in made:
-        firsts[count] = sample.id
-        count += len(sample.windows)
+    names = [f"{sample.id}#{at}" if at else sample.id for sample in made for at in range(len(sample.windows))]
 
     def show(number: int, logits: Any) -> None:
-        if number in firsts:
-            watch.logits([firsts[number]], logits)
+        watch.logits([names[number]], logits)
 
     with progress.bar("evaluate", len(windows)) as bar:
         found = likelihoods(session, windows, Batching(task.batch_size, task.token_budget), bar.advance, show)

@@ -117,7 +117,7 @@ def test_the_joined_text_has_a_sample_for_every_window(data: Path, handle: Model
     assert [int(row.target) for row in rows] == [5] * (len(rows) - 1) + [len(tokens) - 5 * (len(rows) - 1)]
 
 
-def test_a_watch_sees_the_first_window_of_every_document(data: Path, handle: ModelHandle) -> None:
+def test_a_watch_sees_every_token_of_every_document_window_by_window(data: Path, handle: ModelHandle) -> None:
     class Seen(Unwatched):
         def __init__(self) -> None:
             self.shapes: list[tuple[str, tuple[int, ...]]] = []
@@ -126,8 +126,12 @@ def test_a_watch_sees_the_first_window_of_every_document(data: Path, handle: Mod
             self.shapes += [(ids[0], tuple(logits.shape))]
 
     seen = Seen()
-    evaluate(rolling(data), handle, seen)
-    assert sorted(seen.shapes) == [("0", (1, 5, 19)), ("1", (1, 2, 19)), ("3", (1, 5, 19)), ("4", (1, 1, 19))]
+    rows = evaluate(rolling(data), handle, seen)
+    assert len({name for name, _ in seen.shapes}) == len(seen.shapes)
+    for row in rows:
+        sizes = [shape[1] for name, shape in sorted(seen.shapes) if name.partition("#")[0] == row.id]
+        assert sizes[:-1] == [5] * (len(sizes) - 1)
+        assert sum(sizes) == int(row.target)
 
 
 def test_the_limit_takes_the_first_documents(data: Path, handle: ModelHandle) -> None:
