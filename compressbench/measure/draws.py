@@ -20,16 +20,19 @@ class Drawn(NamedTuple):
 
 
 def over_draws(task: Task, score: Score, before: Sequence[SampleRow], drawn: Sequence[Drawn], seed: int) -> Score:
-    """The score with every draw in it. Metrics that are no means have draws, and no interval over them."""
+    """The score, which is the first draw's, with every draw in it.
+
+    Metrics that are no means have draws, and no interval over them.
+    """
     draws = tuple(
         Draw(
             seed=each.seed,
             value=task.summarize(each.rows),
             samples_file=each.file,
             samples_sha256=each.sha256,
-            paired=pair(task, before, each.rows, seed),
+            paired=pair(task, before, each.rows, seed) if at else score.paired,
         )
-        for each in drawn
+        for at, each in enumerate(drawn)
     )
     resampled = _two_level(before, drawn, seed) if is_mean(task, before) else None
     return score.model_copy(update={"draws": draws, "over_draws": resampled})

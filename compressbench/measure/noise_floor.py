@@ -43,9 +43,8 @@ def _asked_differently(question: Question) -> tuple[Question, str]:
     if hasattr(samples, "shuffled"):
         samples = samples.shuffled(_SEED)
         how.append("shuffled")
-    return question._replace(task=question.task._replace(value=other), samples=samples), ", ".join(
-        how
-    ) or "the same once more"
+    again = question._replace(task=question.task._replace(value=other), samples=samples)
+    return again, ", ".join(how) or "the same once more"
 
 
 def _count(samples: Any) -> int:

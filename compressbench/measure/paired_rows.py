@@ -45,9 +45,7 @@ def pair(task: Task, before: Sequence[SampleRow], after: Sequence[SampleRow], se
     pairs = aligned(before, after)
     found = differences(pairs)
     needs_resampling = not task.is_binary or found.clusters is not None
-    num_units = len(pairs if found.clusters is None else set(found.clusters))
-    fewest = 2 if is_mean(task, before) else FEWEST_FOR_STATISTIC
-    resampled = _resample(task, pairs, found, seed) if needs_resampling and num_units >= fewest else None
+    resampled = _resample(task, pairs, found, seed) if needs_resampling else None
     return sums(found, task.direction).model_copy(update={"resampled": resampled})
 
 
@@ -67,12 +65,20 @@ def sums(found: Differences, direction: str) -> Paired:
     )
 
 
-def _resample(task: Task, pairs: Sequence[tuple[SampleRow, SampleRow]], found: Differences, seed: int) -> Resampled:
+def _resample(
+    task: Task, pairs: Sequence[tuple[SampleRow, SampleRow]], found: Differences, seed: int
+) -> Resampled | None:
+    """None for too few samples or clusters to draw from."""
     from compressbench.measure import resampling
 
+    num_units = len(pairs if found.clusters is None else set(found.clusters))
     if is_mean(task, [before for before, _ in pairs]):
+        if num_units < 2:
+            return None
         interval = resampling.weighted_mean_interval(*found, seed=seed)
         return as_record(interval, "sign-flip permutation test", resampling.sign_flip_p(*found, seed=seed))
+    if num_units < FEWEST_FOR_STATISTIC:
+        return None
 
     def change(indices: Iterable[int]) -> float:
         chosen = [pairs[at] for at in indices]

@@ -67,8 +67,8 @@ class Scoring:
     def score(self, question: Question, answers: Answers, baseline: Answers | None) -> Score:
         """The task's result for a record; its rows are written beside it."""
         task, samples, rows = question.task.value, question.samples, answers.rows
-        odd = _oddities(task, answers, baseline)
-        can_be_paired = baseline is not None and bool(rows) and not mismatch(baseline.rows, rows) and not _doubled(rows)
+        other = mismatch(baseline.rows, rows) if baseline is not None and rows else ""
+        can_be_paired = bool(rows) and not other and not _doubled(rows)
         before = baseline.rows if baseline is not None and can_be_paired else None
         file, sha256 = self.store.write_samples(self.stem, question.label, rows)
         outputs = self._write_outputs(question.label, answers.watch) if baseline is None else {}
@@ -93,7 +93,7 @@ class Scoring:
             samples_sha256=sha256,
             seconds=answers.seconds,
             num_truncated=sum(row.is_truncated for row in rows),
-            implausible=odd,
+            implausible=(*_oddities(task, answers), *([other] if other else [])),
             calibration_error=expected_calibration_error(rows) if task.is_binary else None,
             reported=_reported(task, rows),
             paired=None if before is None else pair(task, before, rows, self.seed),
@@ -117,12 +117,8 @@ def needs_value(score: Score) -> None:
         raise CellError(f"the task '{score.label}' has no result: {'; '.join(score.implausible)}")
 
 
-def _oddities(task: Task, answers: Answers, baseline: Answers | None) -> tuple[str, ...]:
-    if answers.not_finite:
-        return (answers.not_finite,)
-    odd = oddities(answers.rows, is_binary=task.is_binary)
-    other = mismatch(baseline.rows, answers.rows) if baseline is not None and answers.rows else ""
-    return (*odd, other) if other else odd
+def _oddities(task: Task, answers: Answers) -> tuple[str, ...]:
+    return (answers.not_finite,) if answers.not_finite else oddities(answers.rows, is_binary=task.is_binary)
 
 
 def _doubled(rows: Sequence[SampleRow]) -> bool:

@@ -27,9 +27,9 @@ class StratumRow(Spec):
     num_samples: int
     value: float
     verdict: Verdict
-    loss: float = 0.0
-    loss_low: float = 0.0
-    loss_high: float = 0.0
+    loss: float
+    loss_low: float
+    loss_high: float
 
 
 _Place = tuple[int, int]

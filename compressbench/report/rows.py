@@ -133,8 +133,8 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     cells = {name: _score_cell(record, index) for index, name in enumerate(metrics)}
     found = numbers.numbers_of(record)
     cells |= {name: _cell(record, name, found.get(name)) for name in CELL_NAMES}
-    is_paired = record.role == "candidate" and record.status == "ok" and baseline is not None
-    costs = costs_against_baseline(record, baseline) if is_paired and baseline is not None else {}
+    is_candidate = record.role == "candidate" and record.status == "ok"
+    costs = costs_against_baseline(record, baseline) if is_candidate and baseline is not None else {}
     scores = list(zip(metrics, record.scores, strict=False))
     odd = implausible(record.scores)
     return Row(

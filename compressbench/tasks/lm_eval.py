@@ -22,7 +22,6 @@ from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
 from compressbench.models.handle import ModelHandle
-from compressbench.tasks.batching import require_positions
 from compressbench.tasks.declared import Declared
 from compressbench.tasks.lm_eval_load import HarnessTask, load_task
 from compressbench.tasks.lm_eval_quiet import (
@@ -33,6 +32,7 @@ from compressbench.tasks.lm_eval_quiet import (
 from compressbench.tasks.lm_eval_rows import LOG_MEANS, Logged, document_id, log_likelihoods, reported, rows_of, summary
 from compressbench.tasks.lm_eval_run import ask_the_harness
 from compressbench.tasks.lm_eval_tasks import Definition, Metric, find_definition
+from compressbench.tasks.spread import shaped_batches
 
 _BINARY = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
 
@@ -174,18 +174,8 @@ class LmEval(Declared):
         """The requests one after the other, cut into the exact shape."""
         import torch
 
-        require_positions(handle, sequence_length, "Lower workload.sequence_length.")
         ids = torch.tensor([token for row in self._encoded(handle, samples) for token in row])
-        size = batch_size * sequence_length
-        if len(ids) < size:
-            raise DataError(
-                f"the requests have {len(ids)} tokens and one batch of the workload needs {size}",
-                where=samples.source,
-                do="Lower workload.batch_size or workload.sequence_length.",
-            )
-        count = min(len(ids) // size, -(-64 // batch_size))
-        parts = ids[: count * size].view(count, batch_size, sequence_length)
-        return [{"input_ids": part, "attention_mask": part.new_ones(part.shape)} for part in parts]
+        return shaped_batches(handle, ids, (batch_size, sequence_length), "the requests have", samples.source)
 
     def _encoded(self, handle: ModelHandle, samples: HarnessTask) -> list[list[int]]:
         with quiet_harness(), as_seeded_by_the_harness():

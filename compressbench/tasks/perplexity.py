@@ -22,6 +22,7 @@ from compressbench.tasks.from_data import FromData
 from compressbench.tasks.leakage import refuse_evaluation_data
 from compressbench.tasks.log_likelihood import token_scores
 from compressbench.tasks.rolling_windows import evaluate_rolling, num_units, rolling_id
+from compressbench.tasks.spread import num_workload_batches, shaped_batches
 
 if TYPE_CHECKING:
     import torch
@@ -170,17 +171,8 @@ class Perplexity(FromData):
     def workload_batches(
         self, handle: ModelHandle, samples: Text | Documents, batch_size: int, sequence_length: int
     ) -> list[Batch]:
-        require_positions(handle, sequence_length, "Lower workload.sequence_length.")
         tokens = _tokenize(handle, self._joined(samples))
-        count = _num_workload_batches(len(tokens), batch_size, sequence_length)
-        if len(tokens) < batch_size * sequence_length:
-            raise DataError(
-                f"the text has {len(tokens)} tokens and one batch of the workload needs {batch_size * sequence_length}",
-                where=self.data,
-                do="Lower workload.batch_size or workload.sequence_length.",
-            )
-        ids = tokens[: count * batch_size * sequence_length].view(count, batch_size, sequence_length)
-        return [{"input_ids": part, "attention_mask": part.new_ones(part.shape)} for part in ids]
+        return shaped_batches(handle, tokens, (batch_size, sequence_length), "the text has", self.data)
 
     def workload_targets(
         self, handle: ModelHandle, samples: Text | Documents, batch_size: int, sequence_length: int
@@ -191,7 +183,7 @@ class Perplexity(FromData):
         tokens = _tokenize(handle, self._joined(samples)).tolist()
         size = batch_size * sequence_length
         following = [*tokens[1:], _NO_TARGET]
-        count = _num_workload_batches(len(tokens), batch_size, sequence_length)
+        count = num_workload_batches(len(tokens) // sequence_length, batch_size)
         return [following[index * size : (index + 1) * size] for index in range(count)]
 
     def _documents(self, split: str) -> Documents:
@@ -222,10 +214,6 @@ class Perplexity(FromData):
                 do="Lower window, or give more text.",
             )
         return list(range(0, num_tokens - self._width + 1, self.stride or self._width))
-
-
-def _num_workload_batches(num_tokens: int, batch_size: int, sequence_length: int) -> int:
-    return max(1, min(num_tokens // (batch_size * sequence_length), -(-64 // batch_size)))
 
 
 def _tokenize(handle: ModelHandle, text: Text) -> torch.Tensor:

@@ -20,6 +20,7 @@ from compressbench.models.handle import ModelHandle
 from compressbench.tasks.batching import longest_input, padded, require_positions, shuffled_batches
 from compressbench.tasks.from_data import FromData
 from compressbench.tasks.leakage import refuse_evaluation_data
+from compressbench.tasks.spread import shaped_batches
 from compressbench.tasks.templates import check_template, column_or_text, render
 
 if TYPE_CHECKING:
@@ -178,18 +179,8 @@ class Prompted(FromData):
         """The prompts one after the other, cut into the exact shape."""
         import torch
 
-        require_positions(handle, sequence_length, "Lower workload.sequence_length.")
         ids = torch.tensor([token for row in self._encode(handle, samples) for token in row])
-        size = batch_size * sequence_length
-        count = max(1, min(len(ids) // size, -(-64 // batch_size)))
-        if len(ids) < size:
-            raise DataError(
-                f"the prompts have {len(ids)} tokens and one batch of the workload needs {size}",
-                where=self.data,
-                do="Lower workload.batch_size or workload.sequence_length.",
-            )
-        parts = ids[: count * size].view(count, batch_size, sequence_length)
-        return [{"input_ids": part, "attention_mask": part.new_ones(part.shape)} for part in parts]
+        return shaped_batches(handle, ids, (batch_size, sequence_length), "the prompts have", self.data)
 
     def _encode(self, handle: ModelHandle, documents: Documents) -> list[list[int]]:
         """Token ids of every prompt with its right answer; of one that is too long, the end."""
