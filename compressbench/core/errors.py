@@ -15,6 +15,7 @@ CompressbenchError                1   anything that compressbench itself raises
 ├── MeterError                    1   an instrument that can't be read
 ├── MissingMeasurementError       4   a required number is absent
 ├── NotComparableError            5   records that can't stand in one ranking
+├── NoCandidateError              6   no candidate that meets what was asked
 └── StoppedError                130   somebody pressed Ctrl-C
 
 The number is the exit code of the command line.
@@ -103,6 +104,10 @@ class MissingMeasurementError(CompressbenchError):
 
 class NotComparableError(CompressbenchError):
     exit_code = 5
+
+
+class NoCandidateError(CompressbenchError):
+    exit_code = 6
 
 
 class StoppedError(CompressbenchError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from compressbench.core.equivalence import Direction
 from compressbench.core.reading import Reading
-from compressbench.core.spec import Spec
+from compressbench.core.spec import Spec, content_hash
 from compressbench.core.units import unit_of
+from compressbench.records.comparability import comparability_key, conditions_of
 from compressbench.records.plausibility import implausible
 from compressbench.records.record import Record
 from compressbench.records.score import Fidelity, Score
@@ -70,7 +72,9 @@ class Cell(Spec):
 class Row(Spec):
     """One baseline or candidate. `against_baseline` has a verdict for every cell that could be paired; `false_claims` are
     the audit's, None where there was no audit; `implausible` is why nothing of it, `not_rankable` why its costs must not be
-    ranked. `fidelity` and `calibration_error` are by metric; `strata` begin with the capability that lost most.
+    ranked. `fidelity` and `calibration_error` are by metric; `strata` begin with the capability that lost most. Rows of one
+    `comparability_key` may be ranked together, `conditions` say under which conditions; those of one `baseline_id` were
+    measured against the same baseline, in whichever run.
     """
 
     recipe: str
@@ -79,9 +83,15 @@ class Row(Spec):
     status: str
     key: str
     run_id: str
+    created_utc: str = ""
+    model: str = ""
+    baseline_id: str = ""
+    comparability_key: str = ""
+    conditions: Mapping[str, str] = {}
     steps: str
     scenario: str
     metrics: tuple[str, ...]
+    directions: Mapping[str, Direction] = {}
     cells: Mapping[str, Cell]
     against_baseline: Mapping[str, Verdict]
     fidelity: Mapping[str, Fidelity] = {}
@@ -129,7 +139,9 @@ def latest(records: Sequence[Record]) -> list[Record]:
 
 
 def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
-    metrics = metric_names(record, None if baseline is None else baseline.record)
+    reference_record = None if baseline is None else baseline.record
+    metrics = metric_names(record, reference_record)
+    conditions = conditions_of(record, reference_record)
     cells = {name: _score_cell(record, index) for index, name in enumerate(metrics)}
     found = numbers.numbers_of(record)
     cells |= {name: _cell(record, name, found.get(name)) for name in CELL_NAMES}
@@ -144,9 +156,15 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
         status=record.status,
         key=record.key,
         run_id=record.run_id,
+        created_utc=record.created_utc,
+        model=str(record.recipe.text["model"].get("id", "")),
+        baseline_id=_baseline_id(record, conditions),
+        comparability_key=comparability_key(conditions),
+        conditions=conditions,
         steps=" + ".join(step.use for step in record.steps),
         scenario=record.workload["scenario"],
         metrics=tuple(metrics),
+        directions={name: score.direction for name, score in scores},
         cells=cells,
         against_baseline={**{metrics[at]: verdict for at, verdict in judged.scores.items()}, **costs},
         fidelity={name: score.fidelity for name, score in scores if score.fidelity is not None},
@@ -159,6 +177,14 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
         not_rankable=(*(f"implausible: {reason}" for reason in odd), *rankable.not_rankable(record)),
         warnings=rankable.warnings(record),
     )
+
+
+def _baseline_id(record: Record, conditions: Mapping[str, str]) -> str:
+    """Equal where candidates were compared with the same model, made and run in the same way."""
+    asked = record.recipe.text
+    revision = record.model.revision if record.model is not None else asked["model"].get("revision")
+    made = [asked.get("baseline"), asked["model"].get("id"), revision, conditions.get("baseline_precision")]
+    return content_hash([*made, comparability_key(conditions)])
 
 
 def metric_names(record: Record, baseline: Record | None = None) -> list[str]:

@@ -1,0 +1,41 @@
+"""Records for a verb that decides: read, what was left out said, and one recipe or group picked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressbench.core.errors import RecordError
+
+if TYPE_CHECKING:
+    from compressbench.report.catalog import Catalog
+    from compressbench.report.figures import Contender
+
+Records = Annotated[list[Path], typer.Argument(metavar="RECORDS", help="Folders or files of records.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Only rows of the recipe of this name.")]
+Key = Annotated[str, typer.Option("--key", help="Only rows of this comparability key (table --json has them).")]
+AllRuns = Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")]
+Force = Annotated[bool, typer.Option("--force", help="Rank what isn't comparable all the same, with a watermark.")]
+
+
+def read_catalog(paths: Sequence[Path], *, all_runs: bool = False) -> Catalog:
+    """Says on standard error which files were left out, and why."""
+    from compressbench.report.catalog import open_catalog
+
+    catalog = open_catalog(paths, all_runs=all_runs)
+    for each in catalog.unreadable:
+        typer.echo(f"warning: left out: {each.reason}", err=True)
+    return catalog
+
+
+def pick(catalog: Catalog, names: Iterable[str], *, recipe: str = "", key: str = "") -> list[Contender]:
+    """Raises RecordError if nothing is left."""
+    found = catalog.contenders(names, recipe=recipe, key=key)
+    if found:
+        return found
+    asked = " and ".join(f"{what} '{name}'" for what, name in (("recipe", recipe), ("key", key)) if name)
+    known = ", ".join(dict.fromkeys(f"{each.recipe} ({each.comparability_key})" for each in catalog.contenders()))
+    raise RecordError(f"no row has {asked or 'a record'}", got=f"rows of {known or 'nothing'}")
