@@ -35,6 +35,13 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Located(NamedTuple):
+    """A record and the file that it was read from."""
+
+    path: Path
+    record: Record
+
+
 class RecordStore:
     """A folder of records. Making it proves that the folder can be written (OutputError), before anything is measured."""
 
@@ -144,20 +151,26 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(paths: Iterable[Path]) -> tuple[list[Record], list[Unreadable]]:
-    """All records in files and folders (not their subfolders' other files), oldest run first, and what could not be read.
+    """All records in files and folders, oldest run first, and what could not be read.
 
     Raises RecordError if a path doesn't exist or holds no record at all.
     """
-    records: list[Record] = []
+    located, unreadable = read_located(paths)
+    return [each.record for each in located], unreadable
+
+
+def read_located(paths: Iterable[Path]) -> tuple[list[Located], list[Unreadable]]:
+    """The same, each record with the file that it stands in."""
+    found: list[Located] = []
     unreadable: list[Unreadable] = []
     # records hold no cycles, but millions of numbers: looking for cycles among them takes longer than reading them
     with no_garbage_collection():
         for path in _record_files(paths):
             try:
-                records.append(read_record(path))
+                found.append(Located(path, read_record(path)))
             except RecordError as error:
                 unreadable.append(Unreadable(path, str(error)))
-    return sorted(records, key=lambda record: (record.run_id, record.position)), unreadable
+    return sorted(found, key=lambda each: (each.record.run_id, each.record.position)), unreadable
 
 
 def _record_files(paths: Iterable[Path]) -> list[Path]:

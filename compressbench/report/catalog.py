@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from compressbench.core.garbage import no_garbage_collection
-from compressbench.records.store import Unreadable, read_records
+from compressbench.records.store import Located, Unreadable, read_located
+from compressbench.report.detail import detail_of
 from compressbench.report.figures import Contender, contender_of
 from compressbench.report.rows import Row, latest, rows_of
 
 
 class Catalog:
-    """Rows in the order of their runs. `unreadable` are the files that were left out, and why."""
+    """Rows in the order of their runs, by place. `unreadable` are the files that were left out, and why."""
 
-    def __init__(self, rows: Sequence[Row], unreadable: Sequence[Unreadable] = ()) -> None:
-        self._rows = rows
+    def __init__(self, located: Sequence[Located], unreadable: Sequence[Unreadable] = ()) -> None:
+        self._located = located
+        self._rows = rows_of(each.record for each in located)
         self.unreadable = list(unreadable)
 
     def __len__(self) -> int:
@@ -24,6 +27,15 @@ class Catalog:
     def row(self, at: int) -> Row:
         """The whole row of a contender."""
         return self._rows[at]
+
+    def path(self, at: int) -> Path:
+        """The file of its record."""
+        return self._located[at].path
+
+    def details(self, places: Iterable[int]) -> Iterator[str]:
+        """What a page of one record shows beyond its row, as JSON, in the order of the places."""
+        for at in places:
+            yield json.dumps(detail_of(*self._located[at]))
 
     def contenders(self, names: Iterable[str] = (), *, recipe: str = "", key: str = "") -> list[Contender]:
         """All rows, or those of one recipe or comparability key, with their tasks' metrics and the costs asked for."""
@@ -38,5 +50,8 @@ class Catalog:
 def open_catalog(paths: Iterable[Path], *, all_runs: bool = False) -> Catalog:
     """Records in files and folders. Raises RecordError if a path doesn't exist or holds no record at all."""
     with no_garbage_collection():
-        records, unreadable = read_records(paths)
-        return Catalog(rows_of(records if all_runs else latest(records)), unreadable)
+        located, unreadable = read_located(paths)
+        if not all_runs:
+            kept = {id(record) for record in latest([each.record for each in located])}
+            located = [each for each in located if id(each.record) in kept]
+        return Catalog(located, unreadable)
