@@ -41,6 +41,11 @@ def differences(ours: Conditions, theirs: Conditions) -> dict[str, tuple[str, st
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
+def question_of(score: Score) -> str:
+    """Equal where two scores are answers to the same question, asked in the same way of the same samples."""
+    return f"{_task(score)}; {_protocol(score)}"
+
+
 def _conditions(record: Record) -> Iterator[tuple[str, str]]:
     yield "hardware", _hardware(record.device, record.environment)
     yield "threads", _threads(record.environment)

@@ -1,0 +1,3 @@
+"""x."""
+def diff(a:str)->None:
+    """X."""
