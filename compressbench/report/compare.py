@@ -101,7 +101,7 @@ def compare_records(
     """Records of any runs against the first. Raises NotComparableError if their conditions differ, unless forced."""
     places = [reference_at, *others_at]
     chosen = [each for each in catalog.contenders() if each.at in places]
-    watermark = one_group(catalog, chosen, force=force)
+    watermark = one_group(catalog, chosen, force=force, do="Compare them all the same with --force.")
     rows = [catalog.row(at) for at in places]
     names = [name for name in _names(rows, full) if name != WORST]
     claimed, metrics = _score_verdicts(catalog, places), {name for row in rows for name in row.metrics}

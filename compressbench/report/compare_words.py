@@ -82,7 +82,8 @@ def is_all_stored(comparison: Comparison) -> bool:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """Why a dash is a dash, what the marks mean, which claims are false, and how costs were compared."""
-    rows = [_quiet(row) for row in (comparison.reference.row, *map(as_row, comparison.candidates))]
+    reference = comparison.reference.row.model_copy(update={"against_baseline": {}, "fidelity": {}})
+    rows = [_quiet(row) for row in (reference, *map(as_row, comparison.candidates))]
     if is_all_stored(comparison):
         return [*footnotes(rows, comparison.names), *comparison.notes]
     lines = footnotes([_without_noise(row) for row in rows], comparison.names)
