@@ -78,7 +78,9 @@ def _through_baseline(reference: Row, other: Row, name: str) -> Obtained:
     if reference.baseline_id != other.baseline_id:
         return Obtained("", Verdict(verdict="undecided", reason=NEVER_TOGETHER))
     if reference.role == other.role == "baseline":
-        return Obtained("", Verdict(verdict="undecided", reason="both are that baseline, measured in runs of their own"))
+        return Obtained(
+            "", Verdict(verdict="undecided", reason="both are that baseline, measured in runs of their own")
+        )
     if theirs is None or ours is None:
         return Obtained("", Verdict(verdict="undecided", reason="one of them was not paired with its baseline"))
     return Obtained(THROUGH_BASELINE, _judged(chained(theirs, ours), _noise(theirs, ours), name))
@@ -134,7 +136,7 @@ def words_of(name: str) -> tuple[str, str]:
     return ("faster", "slower") if is_time else ("lower", "higher")
 
 
-def better_words(name: str, direction: str) -> Mapping[str, str]:
+def better_words(direction: str) -> Mapping[str, str]:
     """By word of a verdict: better, worse, same or undecided."""
     good, bad = ("higher", "lower") if direction == "higher" else ("lower", "higher")
     return {

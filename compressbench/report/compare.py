@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from compressbench.core.errors import RecordError
+from compressbench.core.names import one_line
 from compressbench.records.store import read_record
 from compressbench.report import pairing
 from compressbench.report.against import COUNTED_COSTS
@@ -72,8 +73,8 @@ def compare_run(catalog: Catalog, contenders: Sequence[Contender], *, full: bool
     """
     recipes = list(dict.fromkeys(each.recipe for each in contenders))
     if len(recipes) > 1:
-        names = ", ".join(f"'{name}'" for name in recipes)
-        raise RecordError("records of several recipes", got=names, do="Choose one with --recipe.")
+        listed = ", ".join(f"'{one_line(name)}'" for name in recipes)
+        raise RecordError("records of several recipes", got=listed, do="Choose one with --recipe.")
     newest = max(each.run_id for each in contenders)
     run = [catalog.row(each.at) for each in contenders if each.run_id == newest]
     baselines, others = [[row for row in run if (row.role == "baseline") is is_it] for is_it in (True, False)]
@@ -185,7 +186,7 @@ def _compared(reference: Row, row: Row, name: str, found: Obtained) -> Compared:
     if verdict is None:
         return _without_verdict(reference, row, name)
     direction = figure_of(row, name).direction if name in row.cells else "lower"
-    words: Mapping[str, Any] = better_words(name, direction)
+    words: Mapping[str, Any] = better_words(direction)
     return Compared(words.get(verdict.verdict, "undecided"), found.how, verdict, verdict.reason)
 
 
@@ -240,4 +241,3 @@ def _title(row: Row) -> str:
     said = row.conditions
     parts = [row.recipe, row.model, said.get("hardware", "").partition(" (")[0], said.get("threads", "")]
     return " · ".join(part for part in [*parts, said.get("workload", ""), row.created_utc[:10]] if part)
-

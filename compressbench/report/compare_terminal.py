@@ -1,4 +1,4 @@
-"""Models side by side on a terminal: never squeezed, models that don't fit stand in a further block beside the reference."""
+"""Models side by side on a terminal: never squeezed, what doesn't fit stands in a further block beside the reference."""
 
 from __future__ import annotations
 

@@ -147,12 +147,12 @@ def _with_claims(column: Column, names: Sequence[str]) -> dict[str, Any]:
         for name, each in column.compared.items()
         if each.side
     }
-    lists = {side: column.names_on(side) for side in SIDES}
+    lists: dict[str, Any] = {side: column.names_on(side) for side in SIDES}
     return {**_facts(column, names), "against_reference": claims, **lists}
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """A GitHub table, one column per model, and a list per candidate; with the watermark above and below if there is one."""
+    """A GitHub table, one column per model, and a list per candidate; the watermark, if there is one, stands above and below."""
     columns = [comparison.reference, *comparison.candidates]
     heads = [f"**{_escape(each.label)}**" for each in columns]
     lines = [_line(["", *heads]), "|---|" + "---:|" * len(heads)]

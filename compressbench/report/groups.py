@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from compressbench.core.errors import NotComparableError
@@ -61,18 +60,21 @@ def _distinct(conditions: Sequence[Mapping[str, str]], name: str) -> list[str]:
     return list(dict.fromkeys(each.get(name, "") for each in conditions))
 
 
-def shown_apart(values: Sequence[str]) -> list[str]:
+def shown_apart(values: Sequence[str], longest: int = _LONGEST) -> list[str]:
     """Distinct texts on one line each, without the beginning and end that long ones share, so that they stay distinct."""
     texts = [one_line(value) or "nothing" for value in values]
     begin, end = _shared(texts), _shared([text[::-1] for text in texts])
     # what is shared from both sides may overlap, as in "aa" and "aaa"
     end = end if all(len(text) > begin + end for text in texts) else 0
     cut = [f"{'…' if begin else ''}{text[begin : len(text) - end]}{'…' if end else ''}" for text in texts]
-    short = [text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for text in cut]
+    short = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in cut]
     return short if len(set(short)) == len(set(texts)) else texts
 
 
 def _shared(texts: Sequence[str]) -> int:
     """How many signs all begin with, less some for context, up to the end of a word; 0 where that isn't worth a cut."""
-    shared = len(os.path.commonprefix(list(texts))) - _CONTEXT
+    shared = next(
+        (at for at, signs in enumerate(zip(*texts, strict=False)) if len(set(signs)) > 1), min(map(len, texts))
+    )
+    shared -= _CONTEXT
     return max(0, texts[0].rfind(" ", 0, shared) + 1) if shared > _CONTEXT else 0
