@@ -43,7 +43,7 @@ def cost_between(reference: Row, other: Row, name: str) -> Obtained:
 
 
 def _is_one_run(reference: Row, other: Row) -> bool:
-    return all(getattr(reference, each) == getattr(other, each) for each in ("run_id", "recipe", "baseline_id"))
+    return (reference.run_id, reference.recipe) == (other.run_id, other.recipe)
 
 
 def _stored(found: Verdict | None) -> Obtained:

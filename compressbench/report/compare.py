@@ -180,7 +180,7 @@ def _compared(reference: Row, row: Row, name: str, found: Obtained) -> Compared:
     verdict, metrics = found.verdict, (*row.metrics, WORST)
     why = _why_nothing(reference, row, is_timed(name, metrics))
     if why:
-        is_asked = verdict is not None or name in metrics
+        is_asked = verdict is not None or name in (*metrics, *COUNTED_COSTS, *_PAIRED)
         undecided = None if verdict is None else verdict.model_copy(update={"verdict": "undecided", "reason": why})
         return Compared("undecided" if is_asked else "", found.how, undecided, why)
     if verdict is None:

@@ -152,7 +152,7 @@ def _with_claims(column: Column, names: Sequence[str]) -> dict[str, Any]:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """A GitHub table, one column per model, and a list per candidate; the watermark, if there is one, stands above and below."""
+    """A GitHub table, one column per model, and a list per candidate; a watermark stands above and below."""
     columns = [comparison.reference, *comparison.candidates]
     heads = [f"**{_escape(each.label)}**" for each in columns]
     lines = [_line(["", *heads]), "|---|" + "---:|" * len(heads)]

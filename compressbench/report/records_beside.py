@@ -21,5 +21,8 @@ def with_baselines(files: Iterable[Path]) -> list[Path]:
 
 def baseline_beside(file: Path, record: Record) -> Path | None:
     """The baseline of the record's run, if it is there; it may be the record itself."""
-    baseline = file.with_name(f"{stem_of(record.recipe.name, 'baseline', record.run_id)}.json")
-    return baseline if baseline.is_file() else None
+    try:
+        baseline = file.with_name(f"{stem_of(record.recipe.name, 'baseline', record.run_id)}.json")
+        return baseline if baseline.is_file() else None
+    except (ValueError, OSError):  # a recipe's name that is no file name; it was given another one
+        return None
