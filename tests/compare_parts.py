@@ -11,7 +11,6 @@ from typing import Any
 import record_builder as build
 
 from compressbench.core.questions import SampleRow
-from compressbench.records.record import Record
 from compressbench.records.score import Score
 from compressbench.records.store import RecordStore, stem_of
 

@@ -46,7 +46,7 @@ def places(catalog: Catalog) -> Mapping[str, int]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Path]:
-    changed = {
+    changed: dict[str, Any] = {
         "baseline": {"measurement": build.interleaved()},
         "one": {
             "measurement": build.interleaved(build.noisy(0.010, seed=3), build.noisy(0.004, seed=4)),
@@ -57,7 +57,8 @@ def run(tmp_path: Path) -> dict[str, Path]:
     return parts.written(tmp_path, {"baseline": BASE, "one": ONE, "two": TWO}, **changed)
 
 
-def test_a_folder_is_its_newest_runs_baseline_against_its_candidates(tmp_path: Path, run: dict[str, Path]) -> None:
+@pytest.mark.usefixtures("run")
+def test_a_folder_is_its_newest_runs_baseline_against_its_candidates(tmp_path: Path) -> None:
     parts.written(tmp_path, {"baseline": BASE, "old": TWO}, run_id="20251122T074513.926665Z")
     found = of_run(tmp_path)
     assert (found.reference.label, [each.label for each in found.candidates]) == ("baseline", ["one", "two"])
@@ -216,7 +217,7 @@ def test_a_failed_candidate_is_shown_and_nothing_is_claimed(tmp_path: Path) -> N
 def test_a_row_that_was_not_steady_keeps_its_scores_and_sizes_only(tmp_path: Path) -> None:
     shaky = build.interleaved(build.noisy(0.010, seed=1), build.noisy(0.004, seed=2))
     warm = {arm: each.model_copy(update={"steady_state": "not-reached"}) for arm, each in shaky.warm_up.items()}
-    changed = {
+    changed: dict[str, Any] = {
         "one": {"measurement": shaky.model_copy(update={"warm_up": warm})},
         "two": {"measurement": build.interleaved(build.noisy(0.010, seed=3), build.noisy(0.004, seed=4))},
     }
@@ -254,7 +255,8 @@ def test_the_audit_is_said() -> None:
     assert audit_of(row.model_copy(update={"false_claims": ("bits",)})) == "FALSE CLAIM"
 
 
-def test_a_false_claim_is_red_and_takes_every_claim(tmp_path: Path, run: dict[str, Path]) -> None:
+@pytest.mark.usefixtures("run")
+def test_a_false_claim_is_red_and_takes_every_claim(tmp_path: Path) -> None:
     catalog = open_catalog([tmp_path])
     found = compare_run(catalog, catalog.contenders())
     row = catalog.row(1).model_copy(update={"false_claims": ("4 bits were claimed, 8 found",)})
@@ -305,7 +307,7 @@ def test_what_cannot_be_compared_says_so(tmp_path: Path) -> None:
         of_run(tmp_path)
     other = build.record("x", recipe=build.recipe(("x",), name="other"))
     RecordStore(tmp_path).append(other)
-    with pytest.raises(RecordError, match="records of several recipes .got 'example', 'other'.. Choose one with"):
+    with pytest.raises(RecordError, match=r"records of several recipes .got 'example', 'other'.. Choose one with"):
         of_run(tmp_path)
 
 

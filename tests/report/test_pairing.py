@@ -58,7 +58,7 @@ def test_weights_and_clusters_are_those_of_a_ratio_estimator() -> None:
     sides = [parts.rows(scores, weight=weights, cluster=clusters) for scores in (before, after)]
     means = [np.average(scores, weights=weights) for scores in (before, after)]
     scores = [build.perplexity(math.exp(mean)) for mean in means]
-    found = paired(*sides, *scores)
+    found = paired(sides[0], sides[1], *scores)
     assert isinstance(found, Paired)
     assert found.resampled is not None
     change = np.subtract(after, before)
@@ -74,7 +74,7 @@ def test_a_proportion_with_clusters_is_not_judged_by_its_flips_alone() -> None:
     before, after = parts.answers_of(1, 40), parts.answers_of(2, 40)
     clusters = [f"c{at // 8}" for at in range(40)]
     sides = [parts.rows(scores, cluster=clusters) for scores in (before, after)]
-    found = paired(*sides, *(build.accuracy(sum(each) / 40) for each in (before, after)))
+    found = paired(sides[0], sides[1], build.accuracy(sum(before) / 40), build.accuracy(sum(after) / 40))
     assert isinstance(found, Paired)
     assert found.resampled is not None
     assert found.resampled.num_units == 5
