@@ -24,7 +24,7 @@ from compressbench.report.score_claims import verdicts
 from compressbench.report.verdict import Verdict
 from compressbench.report.words import columns
 
-Side = Literal["better", "worse", "same", "undecided", ""]
+Outcome = Literal["better", "worse", "same", "undecided", ""]
 _PAIRED = (
     "latency_p50_s", "throughput_per_s", "max_rate_per_s", "ttft_p50_s", "tpot_p50_s", "energy_j_per_inference",
     "energy_j_per_output_token",
@@ -35,7 +35,7 @@ _HEADLINE = ("peak_memory_bytes", "disk_bytes", "effective_bits")
 class Compared(NamedTuple):
     """One quantity against the reference's: on which side it falls ("" if nothing is claimed), and how that is known."""
 
-    side: Side
+    side: Outcome
     how: str = ""
     verdict: Verdict | None = None
     reason: str = ""
@@ -51,7 +51,7 @@ class Column(NamedTuple):
     unsteady: tuple[str, ...]
     compared: Mapping[str, Compared]
 
-    def names_on(self, side: Side) -> list[str]:
+    def names_on(self, side: Outcome) -> list[str]:
         return [name for name, each in self.compared.items() if each.side == side]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
 
-from compressbench.report.compare import Column, Compared, Comparison, Side
+from compressbench.report.compare import Column, Compared, Comparison, Outcome
 from compressbench.report.pairing import COUNTED, STORED, THROUGH_BASELINE
 from compressbench.report.plain import _escape
 from compressbench.report.quality_words import WORST
@@ -15,7 +15,7 @@ from compressbench.report.rows import Row
 from compressbench.report.verdict import Verdict
 from compressbench.report.words import cell_lines, footnotes, title
 
-SIDES: tuple[Side, ...] = ("better", "worse", "same", "undecided")
+SIDES: tuple[Outcome, ...] = ("better", "worse", "same", "undecided")
 AUDIT = "audit"
 
 
@@ -38,12 +38,12 @@ def as_row(column: Column) -> Row:
     return column.row.model_copy(update=changed)
 
 
-def list_lines(column: Column) -> list[tuple[Side, list[str]]]:
+def list_lines(column: Column) -> list[tuple[Outcome, list[str]]]:
     """What is better, worse, the same and undecided, each with its numbers; one reason for several stands once."""
     return [(side, _items(column, side)) for side in SIDES]
 
 
-def _items(column: Column, side: Side) -> list[str]:
+def _items(column: Column, side: Outcome) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name in column.names_on(side):
         each = column.compared[name]

@@ -95,7 +95,7 @@ def test_right_answers_of_another_tokenizer_can_be_compared_and_token_perplexiti
 
 
 def test_a_gpu_is_named_before_its_processor() -> None:
-    gpu = Gpu.model_construct(name="Example GPU", memory_bytes=1)
+    gpu = Gpu.model_construct(name="Example GPU", memory_bytes=1, driver=None, uuid_hash=None)
     environment = build.environment().model_copy(update={"gpus": (gpu, gpu)})
     found = conditions_of(build.record(device="cuda:0", environment=environment))["hardware"]
     assert found.startswith("2 x Example GPU; Example CPU")

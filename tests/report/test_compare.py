@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -138,6 +139,27 @@ def test_samples_that_cannot_be_read_leave_a_score_undecided_and_say_why(tmp_pat
     found = of_records(tmp_path, run["one"], run["two"]).candidates[0].compared["accuracy"]
     assert (found.side, found.verdict and found.verdict.difference) == ("undecided", None)
     assert "No such file" in found.reason
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table"])
+def test_rows_that_are_no_rows_are_a_reason_and_no_crash(tmp_path: Path, run: dict[str, Path], data: bytes) -> None:
+    record = read_record(run["two"])
+    (tmp_path / "odd.parquet").write_bytes(data)
+    changed = {"samples_file": "odd.parquet", "samples_sha256": hashlib.sha256(data).hexdigest()}
+    odd = record.model_copy(update={"scores": (record.scores[0].model_copy(update=changed),)})
+    run["two"].write_bytes(dump(odd))
+    found = of_records(tmp_path, run["one"], run["two"]).candidates[0].compared["accuracy"]
+    assert found.side == "undecided"
+    assert "they are no rows of samples" in found.reason
+
+
+def test_other_columns_are_no_rows_of_samples(tmp_path: Path, run: dict[str, Path]) -> None:
+    file, sha256 = RecordStore(tmp_path).write_columns("odd", "rows", {"id": ["s0"], "evil": ["x"]})
+    record = read_record(run["two"])
+    changed = {"samples_file": file, "samples_sha256": sha256}
+    run["two"].write_bytes(dump(record.model_copy(update={"scores": (record.scores[0].model_copy(update=changed),)})))
+    found = of_records(tmp_path, run["one"], run["two"]).candidates[0].compared["accuracy"]
+    assert "they are no rows of samples" in found.reason
 
 
 def test_other_samples_are_not_paired(tmp_path: Path) -> None:
