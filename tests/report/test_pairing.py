@@ -15,6 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from compressbench.core.questions import SampleRow
 from compressbench.records.score import Paired, Resampled
+from compressbench.records.store import read_record, read_samples
 from compressbench.report.catalog import open_catalog
 from compressbench.report.compare import compare_records
 from compressbench.report.pairing import mirrored, paired
@@ -126,3 +127,29 @@ def test_mirrored_twice_is_the_same() -> None:
     assert once.paired.resampled is not None
     assert (once.paired.resampled.low, once.paired.resampled.high) == (-0.2, -0.05)
     assert mirrored(once, candidate) == candidate
+
+
+@pytest.mark.parametrize("candidate", ["gptq-4", "wanda-50", "int8-dynamic"])
+def test_recorded_rows_say_what_the_run_said_of_them(candidate: str) -> None:
+    """Flips exactly; other bounds within a tenth of the interval of the run's bootstrap."""
+    folder = Path(__file__).parents[2] / "results" / "shakespeare-quality"
+    paths = [next(folder.glob(f"*.{name}.*.json")) for name in ("baseline", candidate)]
+    base, other = (read_record(path) for path in paths)
+    for before, after in zip(base.scores, other.scores, strict=True):
+        rows = [
+            read_samples(path, score.samples_file, score.samples_sha256)
+            for path, score in zip(paths, (before, after), strict=True)
+        ]
+        found, stored = paired(rows[0], rows[1], before, after), after.paired
+        assert isinstance(found, Paired)
+        assert stored is not None
+        assert (found.num_harmful, found.num_beneficial) == (stored.num_harmful, stored.num_beneficial)
+        assert found.mean_difference == pytest.approx(stored.mean_difference)
+        if stored.resampled is None:
+            assert found.resampled is None
+        else:
+            assert found.resampled is not None
+            ours, theirs = found.resampled, stored.resampled
+            assert (ours.low, ours.high) == pytest.approx(
+                (theirs.low, theirs.high), abs=(theirs.high - theirs.low) / 10
+            )
