@@ -202,7 +202,7 @@ def _looks_like_a_record(path: Path) -> bool:
 
 
 def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[SampleRow]:
-    """The per-sample rows beside a record. Raises RecordError if they are missing or changed."""
+    """The per-sample rows beside a record. Raises RecordError if they are missing, changed, or no such rows."""
     path = record_path.with_name(Path(samples_file).name)
     try:
         data = path.read_bytes()
@@ -214,7 +214,10 @@ def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[Samp
 
     import pyarrow.parquet as pq
 
-    return [_row_from(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    try:
+        return [_row_from(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's own errors are among them
+        raise cannot_read_samples(path, f"they are no rows of samples: {str(error).splitlines()[0]}") from error
 
 
 def _columns_of(rows: Sequence[SampleRow]) -> dict[str, list[Any]]:
