@@ -38,7 +38,7 @@ def detail_of(path: Path, record: Record, *, flips: bool = True) -> dict[str, An
         "steps": [_step(step) for step in record.steps],
         "environment": environment_words(record.environment),
         "audit": None if record.audit is None else list(audit_lines(record.audit)),
-        "latency": _latency(record),
+        "latency": latency_of(record),
         "blocks": _blocks(record),
         "scores": [_score(name, score) for name, score in zip(metric_names(record), record.scores, strict=False)],
         "flips": flips_between(path, record) if flips else [],
@@ -99,15 +99,17 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _latency(record: Record) -> dict[str, Any]:
+def latency_of(record: Record) -> dict[str, Any]:
+    """The calls of the record's own arm and of the baseline's (or its copy's) in the same schedule; or a `reason`."""
     measurement = record.measurement
     if measurement is None or not measurement.blocks:
         return {"reason": "no call was measured"}
     arms = dict.fromkeys(block.arm for block in measurement.blocks)
     # a candidate stands beside its baseline; the baseline beside the copy of itself
-    other = [arm for arm in arms if arm != record.role and (record.role == "baseline" or arm == "baseline")]
+    wanted = "candidate" if record.role == "baseline" else "baseline"
+    other = [arm for arm in arms if arm == wanted]
     own = [record.role] if record.role in arms else []
-    return latencies(measurement, [*own, *other[:1]])
+    return latencies(measurement, [*own, *other])
 
 
 def _blocks(record: Record) -> dict[str, Any] | None:

@@ -96,9 +96,11 @@ def _yaml_of(text: str) -> str:
     """Kept for the candidates of a recipe, which all have the same."""
     import yaml
 
+    # whatever isn't ASCII is escaped: a name that turns the direction of writing must not do so in a terminal
+
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     data = _without_defaults(json.loads(text))
-    return str(yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True))
+    return str(yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=None, width=100))
 
 
 def _without_defaults(text: dict[str, Any]) -> dict[str, Any]:

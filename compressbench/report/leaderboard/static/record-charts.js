@@ -7,15 +7,16 @@ compressbench.recordCharts = (() => {
 
   const colour = (name) => getComputedStyle(document.getElementById("record")).getPropertyValue(name).trim();
 
-  // the record's own arm in the accent, the baseline in the other colour, a control in grey
+  // the record's own arm in the accent, what it is compared with in the other colour, a control in grey
   function armColour(arm, own) {
     if (arm === own) return colour("--record-own");
-    return arm === "control" || own === "baseline" ? colour("--record-control") : colour("--record-other");
+    return arm === "control" ? colour("--record-control") : colour("--record-other");
   }
 
   function armName(arm, own) {
-    if (arm === own) return own === "baseline" ? "baseline (this record)" : "this record";
-    return arm === "control" || own === "baseline" ? "baseline again (control)" : "baseline";
+    if (arm === own) return "this record";
+    if (arm === "control") return "baseline again (control)";
+    return own === "baseline" ? "copy of the baseline" : "baseline";
   }
 
   function faded(hex, alpha) {
@@ -31,6 +32,12 @@ compressbench.recordCharts = (() => {
       grid: { color: colour("--record-line") },
       border: { color: colour("--record-line") }
     };
+  }
+
+  // of a logarithmic axis only some of each decade, or its labels touch
+  function logTick(value) {
+    const digit = Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
+    return [1, 2, 3, 5, 7].includes(digit) ? seconds(value) : "";
   }
 
   function options(x, y, callbacks, more = {}) {
@@ -97,7 +104,7 @@ compressbench.recordCharts = (() => {
       type: isLog ? "logarithmic" : "linear",
       min: edges[0],
       max: edges[last],
-      ticks: { callback: (value) => seconds(value), maxTicksLimit: 7 }
+      ticks: isLog ? { callback: logTick } : { callback: (value) => seconds(value), maxTicksLimit: 7 }
     });
     const y = axis("calls of the arm", { beginAtZero: true, ticks: { callback: (value) => `${value} %`, maxTicksLimit: 6 } });
     const callbacks = {
@@ -138,9 +145,14 @@ compressbench.recordCharts = (() => {
     const isLog = high / low >= 4;
     const ticks = { callback: (value) => seconds(value), maxTicksLimit: 6 };
     const y = isLog
-      ? axis("median of a block (logarithmic)", { type: "logarithmic", ticks })
-      : axis("median of a block", { min: low - 0.1 * (high - low || low), max: high + 0.1 * (high - low || low), ticks });
-    const x = axis("blocks in the order they ran", { type: "linear", min: 0.5, max: blocks.arm.length + 0.5, ticks: { precision: 0 } });
+      ? axis("median of a block (logarithmic)", { type: "logarithmic", grace: "10%", ticks: { callback: logTick } })
+      : axis("median of a block", { grace: "10%", ticks });
+    const x = axis("blocks in the order they ran", {
+      type: "linear",
+      min: 0,
+      max: blocks.arm.length + 1,
+      ticks: { callback: (value) => (Number.isInteger(value) && value > 0 && value <= blocks.arm.length ? value : "") }
+    });
     const callbacks = {
       title: (items) => (items.length ? `block ${items[0].parsed.x}` : ""),
       label: (item) => {

@@ -52,9 +52,10 @@ compressbench.recordSections = (() => {
 
   function claimCell(row, name) {
     const said = words.claim(name, row);
-    if (!said) return row.role === "baseline" ? "is the baseline" : "not compared";
+    if (!said) return "not compared";
     const found = [toned(said.text, said.tone)];
     if (said.interval) found.push(make("span", { class: "record-interval" }, said.interval));
+    if (said.power) found.push(make("span", { class: "record-why" }, said.power));
     if (said.reason) found.push(make("span", { class: "record-why" }, said.reason));
     return found;
   }
@@ -66,8 +67,14 @@ compressbench.recordSections = (() => {
   }
 
   function grid(row, names, caption) {
-    const rows = names.map((name) => [nameCell(row, name), valueCell(row, name), claimCell(row, name), originCell(row.cells[name])]);
-    return table({ caption, heads: ["number", "value, 95 % interval", "against the baseline", "how it was obtained"], rows, className: "record-table record-numbers" });
+    const columns = [
+      ["number", (name) => nameCell(row, name)],
+      ["value, 95 % interval", (name) => valueCell(row, name)],
+      ["against the baseline", (name) => claimCell(row, name)],
+      ["how it was obtained", (name) => originCell(row.cells[name])]
+    ].filter(([head]) => row.role !== "baseline" || head !== "against the baseline");
+    const rows = names.map((name) => columns.map(([, cell]) => cell(name)));
+    return table({ caption, heads: columns.map(([each]) => each), rows, className: "record-table record-numbers" });
   }
 
   function numbers(row) {

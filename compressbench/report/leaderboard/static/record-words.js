@@ -98,7 +98,20 @@ compressbench.recordWords = (() => {
     if (!verdict) return null;
     const isMetric = row.metrics.includes(name);
     const [text, interval] = isMetric ? difference(verdict, row.cells[name].unit === "fraction" ? 100 : 1) : ratio(name, verdict);
-    return { text, interval, tone: tone(name, verdict.verdict), reason: verdict.reason };
+    const power = isMetric ? needed(verdict, row.cells[name].unit === "fraction" ? 100 : 1) : "";
+    return { text, interval, power, tone: tone(name, verdict.verdict), reason: verdict.reason };
+  }
+
+  // what the samples could have shown, and how many would settle it
+  function needed(verdict, scale) {
+    const parts = [];
+    const least = verdict.smallest_detectable;
+    if (least !== null) {
+      const unit = verdict.is_log ? " %" : scale === 100 ? " points" : "";
+      parts.push(`detectable from ${significant((verdict.is_log ? 100 : scale) * least, 2)}${unit}`);
+    }
+    if (verdict.num_samples_needed) parts.push(`${verdict.num_samples_needed} samples would settle it`);
+    return parts.join("; ");
   }
 
   function difference(verdict, scale) {
