@@ -14,6 +14,7 @@ from compressbench.core.names import SAFE_NAME, one_line
 from compressbench.records.record import Record
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!-]{0,63}(\+[A-Za-z0-9.]{1,32})?")
+_LIKE_A_NUMBER = re.compile(r"[-+.0-9][-+.0-9_a-fA-FxXoO]*")
 _FIRST = ("compressbench", "torch", "transformers", "tokenizers")
 _COMES_WITH_IT = "embedded:"
 
@@ -96,11 +97,25 @@ def _yaml_of(text: str) -> str:
     """Kept for the candidates of a recipe, which all have the same."""
     import yaml
 
-    # whatever isn't ASCII is escaped: a name that turns the direction of writing must not do so in a terminal
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     data = _without_defaults(json.loads(text))
-    return str(yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=None, width=100))
+    # whatever isn't ASCII is escaped: a name that turns the direction of writing must not do so in a terminal
+    return str(yaml.dump(data, Dumper=_dumper(), sort_keys=False, default_flow_style=None, width=100))
+
+
+@lru_cache(maxsize=1)
+def _dumper() -> Any:
+    """Recipes are read as YAML 1.2, where `1e5` is a number; PyYAML writes 1.1, where it is a text without quotes."""
+    import yaml
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        pass
+
+    def represent(dumper: Any, text: str) -> Any:
+        style = "'" if _LIKE_A_NUMBER.fullmatch(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent)
+    return Dumper
 
 
 def _without_defaults(text: dict[str, Any]) -> dict[str, Any]:
