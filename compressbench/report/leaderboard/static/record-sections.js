@@ -5,11 +5,6 @@ compressbench.recordSections = (() => {
   const words = compressbench.recordWords;
   const { make, table, pairs, section, notice, details, copyable } = compressbench.recordParts;
   const { armName } = compressbench.recordCharts;
-  const HEADLINES = new Set([
-    "latency_p50_s", "latency_p95_s", "latency_p99_s", "throughput_per_s", "output_tokens_per_s", "ttft_p50_s", "tpot_p50_s",
-    "max_rate_per_s", "energy_j_per_inference", "energy_j_per_output_token", "peak_memory_bytes", "disk_bytes", "sparsity",
-    "effective_bits"
-  ]);
 
   function badge({ name, meaning }) {
     return make("li", {}, make("span", { class: `badge badge-${name.replace(" ", "-")}`, title: meaning }, name));
@@ -80,9 +75,8 @@ compressbench.recordSections = (() => {
   function numbers(row) {
     const names = Object.keys(row.cells);
     const there = names.filter((name) => row.cells[name].value !== null);
-    const isFirst = (name) => row.metrics.includes(name) || HEADLINES.has(name);
-    const first = there.filter(isFirst);
-    const others = there.filter((name) => !isFirst(name));
+    const first = there.filter((name) => words.isHeadline(name, row));
+    const others = there.filter((name) => !words.isHeadline(name, row));
     const absent = names.filter((name) => row.cells[name].value === null);
     const reasons = new Map();
     for (const name of absent) {

@@ -158,6 +158,14 @@ compressbench.recordWords = (() => {
     "failed": "it could not be measured"
   };
 
+  // those that lead on the page, besides the metrics of the tasks; they decide too what the row is called
+  const HEADLINES = new Set([
+    "latency_p50_s", "latency_p95_s", "latency_p99_s", "throughput_per_s", "output_tokens_per_s", "ttft_p50_s", "tpot_p50_s",
+    "max_rate_per_s", "energy_j_per_inference", "energy_j_per_output_token", "peak_memory_bytes", "disk_bytes", "sparsity",
+    "effective_bits"
+  ]);
+  const isHeadline = (name, row) => row.metrics.includes(name) || HEADLINES.has(name);
+
   function badges(row) {
     const found = [];
     if (row.role === "baseline") found.push("baseline");
@@ -166,7 +174,7 @@ compressbench.recordWords = (() => {
     if (row.false_claims && row.false_claims.length) found.push("false claim");
     if (row.not_rankable.some((each) => each.startsWith("contended"))) found.push("contended");
     if (row.not_rankable.some((each) => each.includes("did not reach a steady state"))) found.push("unsteady");
-    const kinds = new Set(Object.values(row.cells).filter((cell) => cell.value !== null).map((cell) => cell.kind));
+    const kinds = new Set(Object.entries(row.cells).filter(([name, cell]) => cell.value !== null && isHeadline(name, row)).map(([, cell]) => cell.kind));
     if (row.status === "ok") {
       if (kinds.has("estimated")) found.push("estimated");
       if (kinds.has("modelled")) found.push("modelled");
@@ -175,5 +183,5 @@ compressbench.recordWords = (() => {
     return found.map((name) => ({ name, meaning: BADGES[name] }));
   }
 
-  return { DASH, title, humanize, significant, seconds, valueText, intervalText, plain, claim, signed, badges };
+  return { DASH, title, humanize, significant, seconds, valueText, intervalText, plain, claim, signed, badges, isHeadline };
 })();
