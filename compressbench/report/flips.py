@@ -110,8 +110,10 @@ def _tokens(columns: Columns, at: int) -> int | None:
 
 def _cut(flip: Flip) -> Iterator[Any]:
     for value in flip:
-        is_long = isinstance(value, str) and len(value) > LONGEST_TEXT
-        yield f"{value[: LONGEST_TEXT - 1]}…" if is_long else value
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            yield f"{value[: LONGEST_TEXT - 1]}…"
+        else:
+            yield value
 
 
 def _baseline_columns(path: Path, record: Record, at: int) -> Columns:

@@ -167,8 +167,8 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "audit", next(audit_lines(record.audit))[0] + " (compressbench audit says more)"
     if record.artefact is not None:
         kept = record.artefact
-        differs = f"loaded again, logits differ by at most {kept.max_difference:g}"
-        yield "artefact", f"{kept.folder}, {humanize(kept.num_bytes, 'B')}; {differs}"
+        yield "artefact", f"{kept.folder}, {humanize(kept.num_bytes, 'B')}"
+        yield "reading it", f"loaded again, logits differ by at most {kept.max_difference:g}"
 
 
 def _conditions(row: Row, width: int) -> Iterator[Line]:

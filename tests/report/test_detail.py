@@ -58,7 +58,7 @@ def test_the_schemas_of_the_recorded_records_are_all_there_are() -> None:
 
 
 def yaml_of(record: Record, folder: Path) -> Path:
-    path = folder / reproduce(record)["file"]
+    path = folder / str(reproduce(record)["file"])
     path.write_text(recipe_yaml(record))
     return path
 

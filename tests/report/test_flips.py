@@ -14,7 +14,7 @@ from compressbench.core.questions import SampleRow
 from compressbench.measure.paired_rows import aligned, differences, sums
 from compressbench.records.record import Record
 from compressbench.records.store import RecordStore, read_record, stem_of
-from compressbench.report.flips import Flip, compared, flips, flips_of
+from compressbench.report.flips import Columns, Flip, compared, flips, flips_of
 
 Made = tuple[Path, Record]
 
@@ -55,9 +55,10 @@ def by_hand(before: Sequence[SampleRow], after: Sequence[SampleRow], sign: int) 
 @pytest.mark.parametrize("direction", ["higher", "lower"])
 def test_flips_are_those_of_a_loop_over_all_pairs(direction: str, tmp_path: Path) -> None:
     source = random.Random(3)
-    draw = (lambda: float(source.random() < 0.7)) if direction == "higher" else source.random
-    before = rows([draw() for _ in range(300)], "old")
-    after = rows([draw() for _ in range(300)], "new", num_tokens=7)
+    drawn = [[source.random() for _ in range(300)] for _ in range(2)]
+    if direction == "higher":
+        drawn = [[float(value < 0.7) for value in each] for each in drawn]
+    before, after = rows(drawn[0], "old"), rows(drawn[1], "new", num_tokens=7)
     source.shuffle(after)
     path, record = written(tmp_path, before, after, direction=direction)
     found = flips_of(path, record, 0)
@@ -91,8 +92,8 @@ def test_long_texts_are_cut_to_two_hundred_signs_and_odd_ones_stay_text(tmp_path
 
 
 def test_a_sample_that_one_model_was_not_asked_is_no_flip() -> None:
-    before = {"id": ["a", "b"], "target": ["", ""], "prediction": ["", ""], "score": [1.0, 1.0]}
-    after = {"id": ["b", "c"], "target": ["", ""], "prediction": ["", ""], "score": [0.0, 0.0]}
+    before: Columns = {"id": ["a", "b"], "target": ["", ""], "prediction": ["", ""], "score": [1.0, 1.0]}
+    after: Columns = {"id": ["b", "c"], "target": ["", ""], "prediction": ["", ""], "score": [0.0, 0.0]}
     assert [flip.id for flip in compared(before, after, "higher").lost] == ["b"]
 
 
