@@ -8,12 +8,14 @@ compressbench.recordEvidence = (() => {
   function strata(row) {
     if (!row.strata.length) return null;
     const rows = row.strata.map((each) => {
-      const scale = each.metric ? 1 : 100;
+      // shares in points, what is on a log scale as a part of the baseline's value, all else in its own unit
+      const [scale, unit] = !each.metric ? [100, " points"] : each.verdict.is_log ? [100, " %"] : [1, ""];
       const half = (scale * (each.loss_high - each.loss_low)) / 2;
       const loss = [each.loss, each.loss_low, each.loss_high].map((value) => words.signed(scale * value, half));
-      return [each.name, each.metric || "share right", String(each.num_samples), each.verdict.verdict, [loss[0], make("span", { class: "record-interval" }, `${loss[1]} to ${loss[2]}`)]];
+      const cell = [`${loss[0]}${unit}`, make("span", { class: "record-interval" }, `${loss[1]} to ${loss[2]}`)];
+      return [each.name, each.metric || "share right", String(each.num_samples), each.verdict.verdict, cell];
     });
-    return table({ caption: "By capability, the largest loss first (shares in points)", heads: ["capability", "metric", "samples", "verdict", "loss"], rows, className: "record-table", isCaptionShown: true });
+    return table({ caption: "By capability, the largest loss first", heads: ["capability", "metric", "samples", "verdict", "loss"], rows, className: "record-table", isCaptionShown: true });
   }
 
   const tokens = (count) => (count === null ? "" : make("span", { class: "record-why" }, `${count} tokens`));
