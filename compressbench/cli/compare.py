@@ -51,8 +51,8 @@ def _of_run(path: Path, recipe: str, full: bool) -> Comparison:
 
 
 def _of_records(paths: Sequence[Path], recipe: str, force: bool, full: bool) -> Comparison:
+    from compressbench.report.beside import with_baselines
     from compressbench.report.compare import compare_records
-    from compressbench.report.records_beside import with_baselines
 
     if recipe:
         raise InputError("--recipe chooses in one folder", got=f"{len(paths)} paths", do="Give one folder, or files.")

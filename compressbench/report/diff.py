@@ -19,8 +19,8 @@ from compressbench.records.comparability import comparability_key, conditions_of
 from compressbench.records.environment import Environment
 from compressbench.records.record import Record
 from compressbench.records.store import read_record
+from compressbench.report.beside import baseline_beside
 from compressbench.report.catalog import open_catalog
-from compressbench.report.records_beside import baseline_beside
 
 LOAD = "load"
 _SOFTWARE = ("python", "packages")
