@@ -90,10 +90,11 @@ def front_probabilities(points: Sequence[Point], seed: int = 0, num_draws: int |
 
 
 def likeliest_dominators(points: Sequence[Point], front: Sequence[float]) -> list[Dominator | None]:
-    """By row the row that dominates it most probably, None where none does with 0.0001; `front` are their front probabilities.
+    """By row the row that dominates it most probably, None where none does with 0.0001 or more.
 
-    Among those that are within a hundredth of the most probable, the one that is most probably on the front itself, then
-    the first. Of more than 1,000 rows only those that are most probably on the front are looked at.
+    `front` are the rows' probabilities of being on the front: among dominators that are within a hundredth of the most
+    probable the one that is most probably on it is named, then the first. Of more than 1,000 rows only those that are
+    most probably on the front are looked at.
     """
     if not points:
         return []
