@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Who isn't on the table: by which metric, the first that it has no place in, and why."""
+    """Who isn't on the table, and why. `name` is the first metric that it has no place in, "" if the whole row is at fault."""
 
     contender: Contender
     label: str
@@ -106,7 +106,7 @@ def front_of(
     absent: dict[int, tuple[str, str]] = {}
     for name in names:
         for at, reason in finite_standing(contenders, name).absent.items():
-            absent.setdefault(at, (name, reason))
+            absent.setdefault(at, ("" if contenders[at].faults else name, reason))
     # once more without those that are left out: a rank is one among the rows that are shown
     whole = [contender for at, contender in enumerate(contenders) if at not in absent]
     by_metric = [ranks_by(whole, name) for name in names]
@@ -170,7 +170,7 @@ def _nobody(found: Sequence[Front]) -> MissingMeasurementError:
     names = list(dict.fromkeys(one_line(name) for front in found for name in front.names))
     reasons = Counter((each.name, each.reason) for each in left)
     most = "; ".join(
-        f"{number} without {one_line(name)}: {one_line(why)}" for (name, why), number in reasons.most_common(3)
+        f"{number} x {one_line(f'{name}: {why}' if name else why)}" for (name, why), number in reasons.most_common(3)
     )
     return MissingMeasurementError(
         f"no row can be ranked by all of {', '.join(names)}",

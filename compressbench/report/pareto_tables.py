@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -46,7 +47,7 @@ def _name(line: Line) -> Lines:
     return [
         *((part, "bold") for part in _parts(line.label)),
         (f"  {line.front}", style),
-        *((f"  {part}", "dim") for part in _parts(line.dominator)),
+        *((f"  {part}", "dim") for part in textwrap.wrap(one_line(line.dominator), _LONGEST_NAME)),
     ]
 
 

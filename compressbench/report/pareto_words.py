@@ -65,11 +65,13 @@ def _cell(catalog: Catalog, front: Front, entry: Entry, at: int) -> tuple[str, s
 
 
 def _against(figure: Figure, cell: Cell) -> str:
-    """`+0.13` points of a fraction, a difference in the metric's unit, or `0.603x` the baseline's."""
+    """`+0.13` points of a fraction, a difference in the metric's unit, `0.603x` the baseline's, or `same`."""
     if figure.difference is not None and not figure.is_log:
         return f"{100 * figure.difference:+.2f}" if cell.unit == "fraction" else f"{figure.difference:+.4g}"
     if figure.ratio is None:
         return ""
+    if figure.ratio == figure.ratio_low == figure.ratio_high == 1:
+        return "same"
     # near 1 two decimals would show nothing
     return f"{figure.ratio:.4f}x" if 0.99 < figure.ratio < 1.01 else f"{three_digits(figure.ratio)}x"
 
@@ -106,7 +108,7 @@ def notes(catalog: Catalog, front: Front) -> Iterator[str]:
     for each in front.left_out:
         reasons.setdefault((each.name, each.reason), []).append(each.label)
     for (name, reason), labels in reasons.items():
-        yield f"NOT RANKED {_several(labels)}: {title(name)}: {reason}"
+        yield f"NOT RANKED {_several(labels)}: {f'{title(name)}: ' if name else ''}{reason}"
     if not front.entries:
         return
     for name in front.names:

@@ -46,9 +46,14 @@ def ranks_by(contenders: Sequence[Contender], name: str) -> Ranks:
 
 
 def finite_standing(contenders: Sequence[Contender], name: str) -> Standing:
-    """Positions of those that have one; a position that is no finite number is none."""
+    """Positions of those that have one. A position that is no finite number is none.
+
+    A baseline without a value stands nowhere if nobody was paired with it.
+    """
     found = standing(contenders, name)
     odd = {at: "its value or its interval is not finite" for at, each in found.positions.items() if not _is_sound(each)}
+    if not any(contenders[at].figures[name].value is not None for at in found.positions):
+        odd |= {at: contenders[at].figures[name].reason or "it was not recorded" for at in found.positions}
     if not odd:
         return found
     sound = {at: each for at, each in found.positions.items() if at not in odd}
