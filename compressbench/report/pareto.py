@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Who isn't on the table, and why. `name` is the first metric that it has no place in, "" if the whole row is at fault."""
+    """Who isn't on the table, and why: `name` is the first metric that it has no place in, "" if the row is at fault."""
 
     contender: Contender
     label: str

@@ -24,8 +24,8 @@ _PARTS = ("value", "low", "high", "unit", "kind", "position", "error", "rank_low
 def to_json(catalog: Catalog, fronts: Sequence[Front]) -> str:
     """A list of fronts, one per comparability group.
 
-    Each has `key` and `watermark` (one of them is ""), `heading`, `conditions`, `method` (pairwise tests | intervals),
-    `seed`, `metrics`, `rows` and `left_out`. `metrics` have `name` and `scale` (against the baseline | absolute). A row has
+    Each has `key` and `watermark` (one of them is ""), `heading`, `conditions`, `method` (pairwise tests | joint
+    intervals), `seed`, `metrics`, `rows` and `left_out`. `metrics` have `name` and `scale` (against the baseline | absolute). A row has
     `recipe`, `candidate`, `role`, `run_id`, `label`, `front` ({`membership`: on the front | possibly | dominated,
     `probability`}), `dominator` ({`label`, `probability`} or null), and `metrics` by name: `value`, `low`, `high`, `unit`,
     `kind`, the `position` by which it was ranked (the less the better) with its standard `error`, `rank_low`, `rank_high`,

@@ -133,7 +133,10 @@ def _how(front: Front) -> Iterator[str]:
             "Rows that share a letter can't be told apart."
         )
     else:
-        yield "#: ranks among these rows: before a row are those whose 95 % intervals lie wholly below its own."
+        yield (
+            "#: ranks among these rows, all intervals together 95 %: before a row are those whose intervals lie wholly "
+            "below its own (so many rows have no letters)."
+        )
     for scale, meaning in (
         ("against the baseline", "ranked by the difference from the baseline or the ratio to it, which stands below"),
         ("absolute", "ranked by the value, not paired with one baseline"),

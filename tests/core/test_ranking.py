@@ -15,15 +15,14 @@ from compressbench.core.ranking import (
     RankInterval,
     better_rows,
     group_letters,
+    joint_z,
     letter,
     rank_intervals,
     rank_method,
     ranking,
     written,
 )
-from compressbench.core.statistics import normal_upper_tail
-
-Z95 = 1.959963984540054
+from compressbench.core.statistics import normal_quantile, normal_upper_tail
 
 
 def draw(rng: random.Random, num_rows: int, spread: float) -> tuple[list[float], list[float]]:
@@ -100,16 +99,19 @@ def test_many_rows_are_ranked_by_the_bounds_that_lie_below_theirs() -> None:
     values, errors = draw(random.Random(5), num_rows, 3.0)
     values[:10] = [0.25] * 10
     found = ranking(values, errors)
-    lows = [value - Z95 * error for value, error in zip(values, errors, strict=True)]
-    highs = [value + Z95 * error for value, error in zip(values, errors, strict=True)]
+    z = normal_quantile(1 - 0.05 / 2 / sum(error > 0 for error in errors))  # Bonferroni's, hardly wider
+    assert joint_z(sum(error > 0 for error in errors)) == pytest.approx(z, abs=0.01)
+    z = joint_z(sum(error > 0 for error in errors))
+    lows = [value - z * error for value, error in zip(values, errors, strict=True)]
+    highs = [value + z * error for value, error in zip(values, errors, strict=True)]
     expected = [
         (1 + sum(high < lows[at] for high in highs), num_rows - sum(low > highs[at] for low in lows))
         for at in range(num_rows)
     ]
-    assert (found.method, found.intervals) == ("intervals", expected)
+    assert (found.method, found.intervals) == ("joint intervals", expected)
     assert rank_intervals(values, errors) == expected
     assert found.letters == [()] * num_rows
-    assert [rank_method(MOST_PAIRED), rank_method(MOST_PAIRED + 1)] == ["pairwise tests", "intervals"]
+    assert [rank_method(MOST_PAIRED), rank_method(MOST_PAIRED + 1)] == ["pairwise tests", "joint intervals"]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 0.95])
@@ -178,3 +180,13 @@ def test_all_true_ranks_lie_in_their_intervals_at_least_95_times_in_100(gap: flo
     assert held / num_trials >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / num_trials)
     # and they say something where there is something to say
     assert gap < 3 or wide / num_trials / 8 < 4
+
+
+def test_the_ranks_of_a_long_table_hold_together_too() -> None:
+    rng, num_trials, num_rows = random.Random("long"), 200, MOST_PAIRED + 50
+    held = sum(
+        rank_intervals([rng.gauss(0, 1) for _ in range(num_rows)], [1.0] * num_rows) == [(1, num_rows)] * num_rows
+        for _ in range(num_trials)
+    )
+    assert held / num_trials >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / num_trials)
+    assert joint_z(1) == pytest.approx(1.959963984540054)

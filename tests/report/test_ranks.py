@@ -60,6 +60,6 @@ def test_a_baseline_without_a_value_is_not_the_best_of_nobody() -> None:
 def test_of_many_rows_ranks_come_from_intervals_and_there_are_no_letters() -> None:
     contenders = [parts.candidate(f"c{at}", at / 1000, 0.5, error=0.0001) for at in range(MOST_PAIRED + 1)]
     found = ranks_by(contenders, "accuracy")
-    assert found.method == "intervals"
+    assert found.method == "joint intervals"
     assert [rank.interval for rank in found.ranks] == [(at + 1, at + 1) for at in range(MOST_PAIRED + 1)]
     assert {rank.letters for rank in found.ranks} == {()}
