@@ -1,6 +1,6 @@
 """How often do all rank intervals of a table hold the true ranks, and how wide are they?
 
-    OMP_NUM_THREADS=1 python benchmarks/rank_coverage.py            # about 5 minutes
+    OMP_NUM_THREADS=1 python benchmarks/rank_coverage.py            # about 2 minutes
     OMP_NUM_THREADS=1 python benchmarks/rank_coverage.py 500        # fewer trials
 
 Simulated rows with known means. A trial holds if the interval of every row encloses all ranks that it may claim: from one

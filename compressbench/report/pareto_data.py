@@ -25,12 +25,12 @@ def to_json(catalog: Catalog, fronts: Sequence[Front]) -> str:
     """A list of fronts, one per comparability group.
 
     Each has `key` and `watermark` (one of them is ""), `heading`, `conditions`, `method` (pairwise tests | joint
-    intervals), `seed`, `metrics`, `rows` and `left_out`. `metrics` have `name` and `scale` (against the baseline | absolute). A row has
-    `recipe`, `candidate`, `role`, `run_id`, `label`, `front` ({`membership`: on the front | possibly | dominated,
-    `probability`}), `dominator` ({`label`, `probability`} or null), and `metrics` by name: `value`, `low`, `high`, `unit`,
-    `kind`, the `position` by which it was ranked (the less the better) with its standard `error`, `rank_low`, `rank_high`,
-    `letters` (a list) and `direction`. One that was left out has `recipe`, `candidate`, `role`, `run_id`, `label`, `metric`
-    and `reason`.
+    intervals), `seed`, `metrics`, `rows` and `left_out`. `metrics` have `name` and `scale` (against the baseline |
+    absolute). A row has `recipe`, `candidate`, `role`, `run_id`, `label`, `front` ({`membership`: on the front | possibly |
+    dominated, `probability`}), `dominator` ({`label`, `probability`} or null), and `metrics` by name: `value`, `low`,
+    `high`, `unit`, `kind`, the `position` by which it was ranked (the less the better) with its standard `error`,
+    `rank_low`, `rank_high`, `letters` (a list) and `direction`. One that was left out has `recipe`, `candidate`, `role`,
+    `run_id`, `label`, `metric` ("" if the whole row is at fault) and `reason`.
     """
     return json.dumps([_front(catalog, front) for front in fronts], indent=1, allow_nan=False)
 

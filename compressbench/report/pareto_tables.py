@@ -11,6 +11,7 @@ from rich.text import Text
 from compressbench.core.names import one_line
 from compressbench.report.catalog import Catalog
 from compressbench.report.pareto import Front
+from compressbench.report.pareto_plot import plot
 from compressbench.report.pareto_words import Line, heading, lines, notes
 from compressbench.report.plain import _escape, _line
 from compressbench.report.terminal import _LONGEST_NAME, Lines, _Column, _Grid
@@ -24,10 +25,10 @@ def print_fronts(catalog: Catalog, fronts: Sequence[Front], console: Console | N
     for number, front in enumerate(fronts):
         if number:
             console.print()
-        console.print(_rendered(catalog, front), crop=False)
+        console.print(_rendered(catalog, front, console.width), crop=False)
 
 
-def _rendered(catalog: Catalog, front: Front) -> RenderableType:
+def _rendered(catalog: Catalog, front: Front, width: int) -> RenderableType:
     found = lines(catalog, front)
     head = [Text(one_line(front.watermark), style="bold red")] if front.watermark else []
     head.append(Text(one_line(heading(front)), style="bold"))
@@ -39,7 +40,10 @@ def _rendered(catalog: Catalog, front: Front) -> RenderableType:
         _Column.of(one_line(title(name)), [_cell(line.cells[at]) for line in found])
         for at, name in enumerate(front.names)
     ]
-    return Group(*head, _Grid(_Column.of("candidate", [_name(line) for line in found]), columns), *below)
+    grid = _Grid(_Column.of("candidate", [_name(line) for line in found]), columns)
+    drawn = plot(catalog, front, width)
+    picture = [Text("\n".join([*drawn, ""]), no_wrap=True)] if drawn else []
+    return Group(*head, grid, *picture, *below)
 
 
 def _name(line: Line) -> Lines:

@@ -19,6 +19,7 @@ from compressbench.records.store import Located
 from compressbench.report.catalog import Catalog
 from compressbench.report.pareto import Entry, Front, asked_for, front_of, fronts, labels
 from compressbench.report.pareto_data import to_csv, to_json
+from compressbench.report.pareto_plot import HEIGHT, plot
 from compressbench.report.pareto_tables import to_markdown
 from compressbench.report.pareto_words import chance, notes
 from compressbench.report.words_for_costs import full_name, known_name
@@ -238,3 +239,22 @@ def test_a_chance_is_never_written_as_certain() -> None:
     assert [chance(p) for p in (1, 0.9951, 0.95, 0.5, 0.0491, 0.001, 0)] == [
         "> 99 %", "> 99 %", "95.0 %", "50 %", "4.9 %", "< 1 %", "< 1 %",
     ]  # fmt: skip
+
+
+def test_the_picture_has_the_best_corner_upper_left_and_names_the_front() -> None:
+    catalog = catalog_of(run())
+    (front,) = fronts(catalog, catalog.contenders(asked_for(())), ["accuracy", "size"])
+    drawn = plot(catalog, front, 80)
+    assert len(drawn) == HEIGHT + 4
+    assert max(map(len, drawn)) <= 80
+    assert drawn[0] == "accuracy, better above"
+    assert drawn[1].startswith("93.03 % ┤● half")
+    assert drawn[1].endswith("baseline ○")
+    assert drawn[HEIGHT] == "80.34 % ┤" + f"{'worse ·':>{len(drawn[HEIGHT + 1]) - 9}}"
+    # where more is better the axis is turned
+    (turned,) = fronts(catalog, catalog.contenders(["sparsity", "disk_bytes"]), ["size", "accuracy"])
+    assert plot(catalog, turned, 80)[1].startswith("45.0 MB ┤● half")
+    assert plot(catalog, front, 30) == []
+    assert plot(catalog, front._replace(entries=front.entries[:2]), 80) == []
+    (flat,) = fronts(catalog, catalog.contenders(["effective_bits"]), ["accuracy", "effective_bits"])
+    assert plot(catalog, flat, 80) == []
