@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -75,8 +76,8 @@ def _numbers(catalog: Catalog, entry: Entry, name: str, at: int) -> dict[str, An
     low, high = rank.interval or (None, None)
     return {
         "value": cell.value,
-        "low": cell.low,
-        "high": cell.high,
+        "low": _finite(cell.low),
+        "high": _finite(cell.high),
         "unit": cell.unit,
         "kind": cell.kind,
         "position": position.value,
@@ -86,6 +87,11 @@ def _numbers(catalog: Catalog, entry: Entry, name: str, at: int) -> dict[str, An
         "letters": list(rank.letters),
         "direction": entry.contender.figures[name].direction,
     }
+
+
+def _finite(bound: float | None) -> float | None:
+    """JSON has no infinity; a bound that is none is not there."""
+    return bound if bound is not None and math.isfinite(bound) else None
 
 
 def to_csv(catalog: Catalog, fronts: Sequence[Front]) -> str:

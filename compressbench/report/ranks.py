@@ -51,7 +51,11 @@ def finite_standing(contenders: Sequence[Contender], name: str) -> Standing:
     A baseline without a value stands nowhere if nobody was paired with it.
     """
     found = standing(contenders, name)
-    odd = {at: "its value or its interval is not finite" for at, each in found.positions.items() if not _is_sound(each)}
+    odd = {
+        at: "its value or its interval is no sound number"
+        for at, each in found.positions.items()
+        if not _is_sound(each, contenders[at].figures[name].value)
+    }
     if not any(contenders[at].figures[name].value is not None for at in found.positions):
         odd |= {at: contenders[at].figures[name].reason or "it was not recorded" for at in found.positions}
     if not odd:
@@ -60,5 +64,6 @@ def finite_standing(contenders: Sequence[Contender], name: str) -> Standing:
     return Standing(found.scale, sound, {**found.absent, **odd})
 
 
-def _is_sound(position: Position) -> bool:
-    return math.isfinite(position.value) and math.isfinite(position.error) and position.error >= 0
+def _is_sound(position: Position, value: float | None) -> bool:
+    """A baseline stands at nothing whatever its value is, so that the value is asked too."""
+    return all(map(math.isfinite, (*position, value or 0.0))) and position.error >= 0

@@ -49,7 +49,14 @@ def test_a_number_that_is_none_is_not_ranked() -> None:
         odd = parts.contender("odd", {"accuracy": parts.score(value, 0.1)})
         found = ranks_by([parts.baseline(), odd, parts.candidate("ok", 0.1, 0.5)], "accuracy")
         assert [rank.interval for rank in found.ranks] == [(1, 1), None, (2, 2)]
-        assert found.ranks[1].reason == "its value or its interval is not finite"
+        assert found.ranks[1].reason == "its value or its interval is no sound number"
+
+
+def test_neither_is_a_baseline_whose_value_is_none_nor_an_interval_upside_down() -> None:
+    baseline = parts.contender("baseline", {"disk_bytes": Figure(math.inf)})
+    turned = parts.contender("turned", {"disk_bytes": Figure(1.0, ratio=0.5, ratio_low=0.9, ratio_high=0.2)})
+    found = ranks_by([baseline, turned, parts.candidate("ok", 0.1, 0.5)], "disk_bytes")
+    assert [rank.interval for rank in found.ranks] == [None, None, (1, 1)]
 
 
 def test_a_baseline_without_a_value_is_not_the_best_of_nobody() -> None:
