@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.ranking import Method, RankInterval, ranking
-from compressbench.report.figures import Contender
+from compressbench.report.figures import Contender, Figure
 from compressbench.report.positions import Position, Scale, Standing, standing
 
 
@@ -54,7 +54,7 @@ def finite_standing(contenders: Sequence[Contender], name: str) -> Standing:
     odd = {
         at: "its value or its interval is no sound number"
         for at, each in found.positions.items()
-        if not _is_sound(each, contenders[at].figures[name].value)
+        if not _is_sound(each, contenders[at].figures[name])
     }
     if not any(contenders[at].figures[name].value is not None for at in found.positions):
         odd |= {at: contenders[at].figures[name].reason or "it was not recorded" for at in found.positions}
@@ -64,6 +64,12 @@ def finite_standing(contenders: Sequence[Contender], name: str) -> Standing:
     return Standing(found.scale, sound, {**found.absent, **odd})
 
 
-def _is_sound(position: Position, value: float | None) -> bool:
-    """A baseline stands at nothing whatever its value is, so that the value is asked too."""
-    return all(map(math.isfinite, (*position, value or 0.0))) and position.error >= 0
+def _is_sound(position: Position, figure: Figure) -> bool:
+    """A baseline stands at nothing whatever its value is, and an interval upside down may pass for an exact one."""
+    bounds = (
+        (figure.low, figure.high),
+        (figure.ratio_low, figure.ratio_high),
+        (figure.difference_low, figure.difference_high),
+    )
+    is_turned = any(low is not None and high is not None and low > high for low, high in bounds)
+    return all(map(math.isfinite, (*position, figure.value or 0.0))) and position.error >= 0 and not is_turned
