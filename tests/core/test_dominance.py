@@ -92,6 +92,9 @@ def test_two_rows_on_the_front_have_the_closed_form() -> None:
     found = front_probabilities(points, num_draws=40_000)
     expected = [1 - dominance_probability(points[1], points[0]), 1 - dominance_probability(points[0], points[1])]
     assert found == pytest.approx(expected, abs=4 * math.sqrt(0.25 / 40_000))
+    # of equal exact sizes the other metric decides alone, whichever comes first
+    for tie in ([(0.0, 0.5), (5.0, 0.0)], [(5.0, 0.0), (0.0, 0.5)]):
+        assert front_probabilities([tie, tie], num_draws=40_000) == pytest.approx([0.5, 0.5], abs=0.01)
 
 
 def test_exact_rows_are_decided_exactly() -> None:

@@ -71,6 +71,13 @@ def test_a_dominated_row_is_named_with_its_dominator_and_how_probable_that_is() 
     assert [entry.label for entry in front.entries] == ["good", "baseline", "bad"]
 
 
+def test_a_row_on_the_front_has_no_dominator_however_probable_a_little_of_it_is() -> None:
+    front = front_of([parts.candidate("better", 0.0, 0.5), parts.candidate("smaller", 0.0054, 0.4)], NAMES)
+    found = by_label(front)["better"]
+    assert 0.95 <= found.probability < 0.999
+    assert (found.membership, found.dominator, found.dominated_with) == ("on the front", "", 0.0)
+
+
 def test_counted_equal_rows_are_both_on_the_front() -> None:
     contenders = [
         parts.contender(name, {n: parts.cost(0.5) for n in ("disk_bytes", "num_parameters")}) for name in "ab"
