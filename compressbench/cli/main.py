@@ -7,7 +7,7 @@ import sys
 import typer
 
 from compressbench import __version__
-from compressbench.cli import audit, compare, diff, doctor, listing, plan, run, show, table, validate
+from compressbench.cli import audit, compare, diff, doctor, listing, pareto, plan, run, show, table, validate
 from compressbench.core.errors import CompressbenchError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("show")(show.show)
 app.command("audit")(audit.audit)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
+app.command("pareto")(pareto.pareto)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
