@@ -13,8 +13,8 @@ from compressbench.core.ranking import Method
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Contender, names_in
 from compressbench.report.groups import groups_of, one_group
-from compressbench.report.positions import Position, Scale
-from compressbench.report.ranks import Rank, finite_standing, ranks_by
+from compressbench.report.positions import Position, Scale, standing
+from compressbench.report.ranks import Rank, ranks_by
 from compressbench.report.words_for_costs import full_name, known_name
 
 SPEEDS = {"offline": "throughput_per_s", "server": "max_rate_per_s"}
@@ -105,7 +105,7 @@ def front_of(
     label = labels(contenders)
     absent: dict[int, tuple[str, str]] = {}
     for name in names:
-        for at, reason in finite_standing(contenders, name).absent.items():
+        for at, reason in standing(contenders, name).absent.items():
             absent.setdefault(at, ("" if contenders[at].faults else name, reason))
     # once more without those that are left out: a rank is one among the rows that are shown
     whole = [contender for at, contender in enumerate(contenders) if at not in absent]

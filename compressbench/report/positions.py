@@ -37,7 +37,36 @@ class Standing(NamedTuple):
 
 
 def standing(contenders: Sequence[Contender], name: str) -> Standing:
-    """Relative to the baseline where all that have a value share it and were paired with it; else absolute."""
+    """Relative to the baseline where all that have a value share it and were paired with it; else absolute.
+
+    A position that is no finite number is none, and a baseline stands nowhere if nobody was paired with it.
+    """
+    found = _standing(contenders, name)
+    odd = {
+        at: "its value or its interval is no sound number"
+        for at, each in found.positions.items()
+        if not _is_sound(each, contenders[at].figures[name])
+    }
+    if not any(contenders[at].figures[name].value is not None for at in found.positions):
+        odd |= {at: contenders[at].figures[name].reason or "it was not recorded" for at in found.positions}
+    if not odd:
+        return found
+    sound = {at: each for at, each in found.positions.items() if at not in odd}
+    return Standing(found.scale, sound, {**found.absent, **odd})
+
+
+def _is_sound(position: Position, figure: Figure) -> bool:
+    """A baseline stands at nothing whatever its value is, and an interval upside down may pass for an exact one."""
+    bounds = (
+        (figure.low, figure.high),
+        (figure.ratio_low, figure.ratio_high),
+        (figure.difference_low, figure.difference_high),
+    )
+    is_turned = any(low is not None and high is not None and low > high for low, high in bounds)
+    return all(map(math.isfinite, (*position, figure.value or 0.0))) and position.error >= 0 and not is_turned
+
+
+def _standing(contenders: Sequence[Contender], name: str) -> Standing:
     eligible, absent = _eligible(contenders, name)
     relative = {at: _relative(contenders[at], figure) for at, figure in eligible.items()}
     shares = len({contenders[at].baseline_id for at in eligible}) <= 1
