@@ -24,8 +24,8 @@ class Field(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """`deploy` is the place of the one; `leader` that of the best value. `tied` are the others that can't be told apart from
-    the leader, `unproven` the candidates that are not shown to be better than their own baseline.
+    """`deploy` is the place of the one; `leader` that of the best value. `tied` are the others that can't be told apart
+    from the leader, `unproven` the candidates that are not shown to be better than their own baseline.
     """
 
     deploy: int
@@ -110,8 +110,8 @@ def _preference(field: Field, at: int) -> tuple[float, float, int]:
 
 
 def largest_loss(contender: Contender, scale: Scale) -> float:
-    """The most that the first metric may have lost (the bound of its interval); of models of different baselines how bad the
-    metric itself may be. Infinity where nobody knows.
+    """The most that the first metric may have lost (the bound of its interval); of models of different baselines how bad
+    the metric itself may be. Infinity where nobody knows.
     """
     figure = contender.figures.get(contender.metrics[0]) if contender.metrics else None
     if figure is None:

@@ -106,8 +106,9 @@ def _unknown(goal: Goal, name: str, reason: str, *, is_missing: bool = False) ->
 
 
 def bounded(found: Judgement, own_value: float = 1.0) -> Judgement:
-    """The outcome of value and bounds against the limit. A limit of 0 has no parts: then `fraction` is of `own_value`, or of
-    100 %.
+    """The outcome of value and bounds against the limit.
+
+    A limit of 0 has no parts: then `fraction` is of `own_value`, or of 100 %.
     """
     assert found.value is not None  # noqa: S101 -- the caller observed it
     low, high = _edges(found)

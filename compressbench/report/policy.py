@@ -12,6 +12,8 @@ from compressbench.report.figures import Contender, names_in
 from compressbench.report.goals import Goal
 
 STRATUM = "worst_stratum"
+# the objective where none is said, and what breaks ties
+_ALWAYS = ("latency", "throughput", "size")
 
 
 class Policy(NamedTuple):
@@ -55,7 +57,7 @@ def resolved(policy: Policy, contenders: Sequence[Contender], *, with_objective:
     _check_candidates(policy, contenders)
     goals = [goal._replace(figure=_name(goal.figure, contenders, goal.where)) for goal in policy.goals]
     objective = policy.objective and full_name(policy.objective, contenders, policy.wheres.get("objective", ""))
-    required = [_name(name, contenders, policy.wheres.get("require", "")) for name in policy.require]
+    required = [full_name(name, contenders, policy.wheres.get("require", "")) for name in policy.require]
     goals += [Goal(name, "required", 0.0, "required") for name in required]
     if policy.needs_measured_energy:
         names = [*(goal.figure for goal in goals), *([objective] if with_objective else [])]
@@ -85,7 +87,9 @@ def _check_candidates(policy: Policy, contenders: Sequence[Contender]) -> None:
     for name in policy.candidates:
         if name not in known:
             where = policy.wheres.get("candidates", "")
-            raise UnknownNameError("no record of this candidate", where=where, got=f"'{name}'", do=did_you_mean(name, known))
+            raise UnknownNameError(
+                "no record of this candidate", where=where, got=f"'{name}'", do=did_you_mean(name, known)
+            )
 
 
 def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
@@ -96,5 +100,5 @@ def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
 
 def names_needed(policy: Policy) -> list[str]:
     """The cells whose values decide: those of the goals, with every name that their words may stand for."""
-    words = [policy.objective, *(goal.figure for goal in policy.goals), *policy.require]
+    words = [policy.objective, *(goal.figure for goal in policy.goals), *policy.require, *_ALWAYS]
     return list(dict.fromkeys(name for word in words if word for name in COST_WORDS.get(word, (word,))))

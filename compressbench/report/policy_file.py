@@ -33,7 +33,9 @@ def load_policy(path: Path) -> Policy:
     reader = _Reader(file, lines)
     policy = reader.policy({str(key).replace("_", "-"): value for key, value in data.items()})
     unknown = [key for key in data if str(key).replace("_", "-") not in KEYS]
-    reader.problems += [Problem(join("", key), "no such key of a policy", do=did_you_mean(key, KEYS)) for key in unknown]
+    reader.problems += [
+        Problem(join("", key), "no such key of a policy", do=did_you_mean(key, KEYS)) for key in unknown
+    ]
     if not data:
         reader.problems.append(Problem("", "the policy is empty", do=f"Keys: {', '.join(KEYS)}."))
     if reader.problems:

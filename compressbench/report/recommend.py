@@ -1,4 +1,4 @@
-"""Which model to deploy: of the candidates that meet every goal the best, the baseline among them; and why not the others."""
+"""Which model to deploy: the best of those that meet every goal, the baseline among them; and why not the others."""
 
 from __future__ import annotations
 
@@ -64,6 +64,9 @@ def recommend(catalog: Catalog, contenders: Sequence[Contender], policy: Policy,
     Raises UnknownNameError for numbers and candidates that aren't there, MissingMeasurementError where nobody has the
     objective or a number that is required.
     """
+    if not policy.objective:
+        is_offline = catalog.row(contenders[0].at).scenario == "offline"
+        policy = policy._replace(objective="throughput" if is_offline else "latency")
     policy = resolved(policy, contenders)
     if not has_quality_goal(policy, contenders):
         policy = policy._replace(goals=(NOT_DEGRADED, *policy.goals))
@@ -81,11 +84,10 @@ def recommend(catalog: Catalog, contenders: Sequence[Contender], policy: Policy,
     if found is None or not has_candidate:
         candidates = [each for each in rejected if not each.contender.is_baseline]
         nearest = next((each for each in candidates if not each.contender.faults), None)
-        nothing = Recommendation(
+        return Recommendation(
             policy, policy.objective, None, None, (), (), (), tuple(candidates), nearest, next(iter(baselines), None),
             field, watermark,
         )  # fmt: skip
-        return nothing
     return _answer(policy, field, qualified, found, rejected, baselines)._replace(watermark=watermark)
 
 
@@ -119,7 +121,11 @@ def _newest_baselines(contenders: Sequence[Contender], candidates: Sequence[str]
     return [
         each
         for each in contenders
-        if (each.at == newest[each.baseline_id] if each.is_baseline else each.candidate in (candidates or (each.candidate,)))
+        if (
+            each.at == newest[each.baseline_id]
+            if each.is_baseline
+            else each.candidate in (candidates or (each.candidate,))
+        )
     ]
 
 
@@ -163,7 +169,7 @@ def _nearest_first(judged: Sequence[Judged]) -> list[Judged]:
 
 
 def distance(judged: Judged) -> tuple[int, int, float]:
-    """Undecided before missed, then by the largest shortfall in parts of its limit; then what nobody can say, then faults."""
+    """Undecided before missed, by the largest shortfall in parts of its limit; then what nobody can say, then faults."""
     failures = judged.failures
     if judged.contender.faults or not failures:
         return 3, 0, math.inf

@@ -22,7 +22,7 @@ def judge_strata(goal: Goal, contender: Contender, catalog: Catalog) -> list[Jud
     gate = stratum_gate([row], goal.value)
     if not row.strata:
         return [Judgement(goal, goal.figure, "undecided", reason="no task of it has a stratum", is_missing=True)]
-    worst = max(row.strata, key=lambda each: each.loss_high)
+    worst = max(row.strata, key=lambda each: (each.loss_low > goal.value, each.loss_high))
     beyond = max(0.0, worst.loss_high - goal.value)
     return [
         Judgement(
