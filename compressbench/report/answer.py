@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 def answer_of(found: Recommendation, catalog: Catalog) -> Answer:
     everyone = [*found.rejected, *found.outdone, *(each for each in (found.deploy, found.runner_up) if each)]
     units = units_of(catalog, [each.contender for each in everyone])
-    words = _Words(found, catalog, units)
+    words = _Words(found, catalog, units, len({each.contender.recipe for each in everyone}) > 1)
     others = [*((each, [words.outdone(each)]) for each in found.outdone[:MOST_LISTED])]
     left = MOST_LISTED - len(others)
     others += [(each, reasons_of(each, units)) for each in found.rejected[:left]]
@@ -84,13 +84,12 @@ class _Words(NamedTuple):
     found: Recommendation
     catalog: Catalog
     units: Units
+    has_recipes: bool
 
     def name(self, judged: Judged) -> str:
         """With its recipe where several are looked at."""
-        recipes = {each.contender.recipe for each in (*self.found.rejected, *self.found.outdone)}
-        recipes |= {each.contender.recipe for each in (self.found.deploy, self.found.runner_up) if each is not None}
         contender = judged.contender
-        return f"{contender.recipe}: {contender.candidate}" if len(recipes) > 1 else contender.candidate
+        return f"{contender.recipe}: {contender.candidate}" if self.has_recipes else contender.candidate
 
     def row(self, judged: Judged) -> Row:
         return self.catalog.row(judged.contender.at)
@@ -140,9 +139,8 @@ class _Words(NamedTuple):
         found = self.found
         assert found.deploy is not None  # noqa: S101 -- the caller asked
         lines = self._doubts(found.deploy)
-        ties = [self.name(each) for each in found.tied]
-        if ties:
-            names = _listed([self.name(found.deploy), *ties])
+        if found.tied:
+            names = _listed([self.name(each) for each in (found.deploy, *found.tied)])
             reason = f"{names} can't be told apart on {title(found.objective)}; {self._tie_break()}"
             lines.append(Line("TIED", [reason]))
         if found.runner_up is not None:

@@ -13,6 +13,7 @@ from compressbench.report.goals import LOSSES, Goal
 Outcome = Literal["met", "undecided", "missed"]
 # what is left of floats that were added in another order decides nothing
 _ROUNDING = 1e-9
+_CEILINGS = {"max-degradation", "percent-max-degradation", "max-stratum-drop", "not-degraded"}
 _NOT_PAIRED = "it was not paired with the baseline's, and two separate intervals don't make a comparison"
 
 
@@ -39,10 +40,11 @@ class Judgement(NamedTuple):
     @property
     def is_ceiling(self) -> bool:
         """Whether the limit is the most that is allowed, not the least."""
-        goal = self.goal.type
-        if goal == "threshold":
-            return self.direction == "lower"
-        return goal in ("max-degradation", "percent-max-degradation", "max-stratum-drop", "not-degraded")
+        return is_ceiling(self.goal, self.direction)
+
+
+def is_ceiling(goal: Goal, direction: str) -> bool:
+    return direction == "lower" if goal.type == "threshold" else goal.type in _CEILINGS
 
 
 class _Observed(NamedTuple):
@@ -98,35 +100,30 @@ def _judge_one(goal: Goal, contender: Contender, name: str, baseline_fault: str)
         return _unknown(goal, name, found)
     if goal.type == "not-degraded":
         return _not_degraded(goal, name, figure, found)
-    return bounded(Judgement(goal, name, "met", *found, direction=figure.direction), figure.value)
+    return _bounded(goal, name, found, figure)
 
 
 def _unknown(goal: Goal, name: str, reason: str, *, is_missing: bool = False) -> Judgement:
     return Judgement(goal, name, "undecided", reason=reason, is_missing=is_missing)
 
 
-def bounded(found: Judgement, own_value: float = 1.0) -> Judgement:
+def _bounded(goal: Goal, name: str, found: _Observed, figure: Figure) -> Judgement:
     """The outcome of value and bounds against the limit.
 
-    A limit of 0 has no parts: then `fraction` is of `own_value`, or of 100 %.
+    A limit of 0 has no parts: then `fraction` is of the figure's own value, or of 100 %.
     """
-    assert found.value is not None  # noqa: S101 -- the caller observed it
-    low, high = _edges(found)
-    sign = 1.0 if found.is_ceiling else -1.0
-    limit = found.goal.value
-    best, worst = sorted((sign * low, sign * high))
-    beyond, slack = worst - sign * limit, _ROUNDING * max(abs(limit), abs(low), abs(high))
-    if beyond <= slack:
-        return found._replace(outcome="met", shortfall=0.0, fraction=0.0)
-    outcome: Outcome = "missed" if best - sign * limit > slack else "undecided"
-    whole = abs(limit) or (100.0 if found.goal.type.startswith("percent") else abs(own_value))
-    return found._replace(outcome=outcome, shortfall=beyond, fraction=beyond / whole if whole else None)
-
-
-def _edges(found: Judgement) -> tuple[float, float]:
-    assert found.low is not None  # noqa: S101 -- the caller observed it
-    assert found.high is not None  # noqa: S101
-    return found.low, found.high
+    value, low, high = found
+    sign = 1.0 if is_ceiling(goal, figure.direction) else -1.0
+    edge, one, other = sign * goal.value, sign * low, sign * high
+    best, worst = (one, other) if one <= other else (other, one)
+    slack = _ROUNDING * max(abs(edge), abs(one), abs(other))
+    if worst - edge <= slack:
+        return Judgement(goal, name, "met", value, low, high, 0.0, 0.0, "", figure.direction)
+    outcome: Outcome = "missed" if best - edge > slack else "undecided"
+    whole = abs(edge) or (100.0 if goal.type.startswith("percent") else abs(figure.value or 0.0))
+    beyond = worst - edge
+    share = beyond / whole if whole else None
+    return Judgement(goal, name, outcome, value, low, high, beyond, share, "", figure.direction)
 
 
 def _not_degraded(goal: Goal, name: str, figure: Figure, found: _Observed) -> Judgement:
@@ -139,9 +136,8 @@ def _not_degraded(goal: Goal, name: str, figure: Figure, found: _Observed) -> Ju
 
 def _observed(goal: Goal, contender: Contender, name: str, figure: Figure) -> _Observed | str:
     found = _on_scale(goal, contender, name, figure)
-    if isinstance(found, _Observed) and not all(map(math.isfinite, found)):
-        return "it isn't a finite number"
-    return found
+    # the sum of finite numbers is finite, or too large for any goal
+    return found if isinstance(found, str) or math.isfinite(sum(found)) else "it isn't a finite number"
 
 
 def _on_scale(goal: Goal, contender: Contender, name: str, figure: Figure) -> _Observed | str:
@@ -211,8 +207,8 @@ def _inverse(ratio: _Observed) -> _Observed | str:
 
 
 def _each(found: _Observed, change: Callable[[float], float]) -> _Observed:
-    low, high = sorted((change(found.low), change(found.high)))
-    return _Observed(change(found.value), low, high)
+    low, high = change(found.low), change(found.high)
+    return _Observed(change(found.value), low, high) if low <= high else _Observed(change(found.value), high, low)
 
 
 def worst_of(judgements: Sequence[Judgement]) -> Outcome:

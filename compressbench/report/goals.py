@@ -19,7 +19,7 @@ WORDS = (
     "threshold", "max-degradation", "percent-max-degradation", "min-improvement", "percent-min-improvement",
     "recovery_threshold", "max_drop", "mlperf",
 )  # fmt: skip
-_MLPERF = (99.0, 99.9)
+_MLPERF = {99.0: 0.99, 99.9: 0.999}
 
 
 class Goal(NamedTuple):
@@ -88,7 +88,7 @@ def _goal(figure: str, word: str, value: Any, drop_type: Any) -> Goal | GoalWron
     if word == "mlperf":
         if limit not in _MLPERF:
             return GoalWrong("", "MLPerf knows 99 and 99.9 (percent of the reference)", got=f"{value:g}")
-        return Goal(figure, "recovery", limit / 100, asked)
+        return Goal(figure, "recovery", _MLPERF[limit], asked)
     if word == "recovery_threshold":
         if not 0 < limit <= 2:
             return GoalWrong("", "must be a share of the baseline's: 0.99 is 99 %", got=f"{value:g}")

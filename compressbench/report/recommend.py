@@ -30,7 +30,7 @@ class Judged(NamedTuple):
 
     @property
     def qualifies(self) -> bool:
-        return not self.failures and not self.contender.faults
+        return not self.contender.faults and all(each.outcome == "met" for each in self.judgements)
 
 
 class Recommendation(NamedTuple):
