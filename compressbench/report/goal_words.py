@@ -36,8 +36,13 @@ def number_text(name: str, value: float, units: Units) -> str:
 def amount_text(name: str, value: float, units: Units) -> str:
     """A difference of two such numbers: `0.31 points`, `1.20 ms`."""
     if units.get(name) == "fraction" or name in _SHARES:
-        return f"{100 * value:.2f} points"
+        return f"{_fixed(100 * value, 2)} points"
     return number_text(name, value, units)
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Nothing has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def judgement_text(found: Judgement, units: Units) -> str:
@@ -91,9 +96,9 @@ def _on_scale(found: Judgement, value: float, units: Units) -> str:
     if goal == "recovery":
         return f"{100 * value:.2f} % of the baseline's"
     if goal.startswith("percent"):
-        return f"{value:.1f} %" if abs(value) >= 1 else f"{value:.2f} %"
+        return f"{_fixed(value, 1 if abs(value) >= 1 else 2)} %"
     if goal == "max-stratum-drop":
-        return f"{100 * value:.2f} points" if ": " not in found.figure else f"{100 * value:.2f} %"
+        return f"{_fixed(100 * value, 2)} {'%' if ': ' in found.figure else 'points'}"
     return amount_text(found.figure, value, units)
 
 

@@ -43,15 +43,15 @@ def test_a_floor_is_met_by_the_lower_bound(limit: float, outcome: str) -> None:
 @pytest.mark.parametrize(("limit", "outcome"), [(0.015, "met"), (0.010, "undecided"), (0.004, "missed")])
 def test_a_loss_is_the_paired_difference_in_the_bad_direction(limit: float, outcome: str) -> None:
     found = judged("max-degradation", limit, score(0.92, -0.010, 0.005))
-    assert (found.outcome, found.value, found.low, found.high) == (
-        outcome, 0.010, pytest.approx(0.005), pytest.approx(0.015),
-    )  # fmt: skip
+    assert found.outcome == outcome
+    assert [found.value, found.low, found.high] == pytest.approx([0.010, 0.005, 0.015])
 
 
 def test_a_loss_of_what_is_better_lower_is_its_rise() -> None:
     figure = score(20.0, 0.5, 0.2, direction="lower", is_log=True)
     found = judged("max-degradation", 0.8, figure, "perplexity", metrics=("perplexity",))
-    assert (found.outcome, found.value, found.high) == ("met", 0.5, pytest.approx(0.7))
+    assert found.outcome == "met"
+    assert [found.value, found.high] == pytest.approx([0.5, 0.7])
     assert judged("percent-max-degradation", 3.0, figure, "perplexity").value == pytest.approx(100 * 0.5 / 19.5)
 
 
@@ -73,7 +73,9 @@ def test_percent_of_what_is_better_higher_are_the_other_way_round() -> None:
     faster = cost(100.0, 1.0, 1.5, 1.2, direction="higher")
     better = judged("percent-min-improvement", 20, faster, "throughput_per_s")
     assert [better.value, better.low] == pytest.approx([50.0, 25.0])
-    worse = judged("percent-max-degradation", 1, faster._replace(ratio=0.9, ratio_low=0.8, ratio_high=1.0), "throughput_per_s")
+    worse = judged(
+        "percent-max-degradation", 1, faster._replace(ratio=0.9, ratio_low=0.8, ratio_high=1.0), "throughput_per_s"
+    )
     assert [worse.value, worse.low, worse.high] == pytest.approx([10.0, 0.0, 20.0])
 
 
@@ -85,7 +87,9 @@ def test_recovery_is_the_share_that_remains(limit: float, outcome: str) -> None:
     assert judged("recovery_threshold", 0.5, figure, "perplexity").value == pytest.approx(20 / 20.2)
 
 
-@pytest.mark.parametrize(("lost", "percent", "outcome"), [(0.0, 99.9, "met"), (-0.005, 99.0, "met"), (-0.005, 99.9, "missed")])
+@pytest.mark.parametrize(
+    ("lost", "percent", "outcome"), [(0.0, 99.9, "met"), (-0.005, 99.0, "met"), (-0.005, 99.9, "missed")]
+)
 def test_mlperf_asks_for_a_share_of_the_reference(lost: float, percent: float, outcome: str) -> None:
     assert judged("mlperf", percent, score(0.9 + lost, lost, 0.0005)).outcome == outcome
 
@@ -95,7 +99,8 @@ def test_a_counted_number_is_judged_exactly() -> None:
     assert judged("threshold", 50e6, counted(50e6 + 1), "disk_bytes").outcome == "missed"
     assert judged("percent-min-improvement", 20, counted(80.0, 0.8), "disk_bytes").outcome == "met"
     change = judged("max-degradation", 10, counted(110.0, 1.1), "disk_bytes")
-    assert (change.outcome, change.value) == ("met", pytest.approx(10.0))
+    assert change.outcome == "met"
+    assert change.value == pytest.approx(10.0)
 
 
 def test_a_change_of_a_cost_in_its_unit_takes_the_worst_corner_of_both_intervals() -> None:
@@ -138,12 +143,17 @@ def test_the_noise_of_the_baseline_widens_a_ratio() -> None:
     assert judged("percent-min-improvement", 18, quiet, "energy_j_per_inference").outcome == "met"
     noisy = quiet._replace(noise=0.05)
     found = judged("percent-min-improvement", 18, noisy, "energy_j_per_inference")
-    assert (found.outcome, found.low) == ("undecided", pytest.approx(100 * (1 - 0.8 * 1.05)))
+    assert found.outcome == "undecided"
+    assert found.low == pytest.approx(100 * (1 - 0.8 * 1.05))
 
 
 def test_a_baseline_loses_and_gains_nothing_against_itself() -> None:
     baseline = contender("baseline", {"accuracy": Figure(0.9, direction="higher")})
-    for word, limit, outcome in [("max-degradation", 0, "met"), ("mlperf", 99.9, "met"), ("min-improvement", 1, "missed")]:
+    for word, limit, outcome in [
+        ("max-degradation", 0, "met"),
+        ("mlperf", 99.9, "met"),
+        ("min-improvement", 1, "missed"),
+    ]:
         [found] = judge(goals_of("accuracy", {word: limit})[0][0], baseline)
         assert found.outcome == outcome
 
@@ -182,7 +192,10 @@ def test_what_is_not_a_number_never_qualifies() -> None:
 
 
 @given(
-    value=st.floats(0.1, 10), half=st.floats(0, 5), limit=st.floats(0.01, 20), direction=st.sampled_from(["lower", "higher"])
+    value=st.floats(0.1, 10),
+    half=st.floats(0, 5),
+    limit=st.floats(0.01, 20),
+    direction=st.sampled_from(["lower", "higher"]),
 )
 def test_the_outcome_is_what_every_value_of_the_interval_says(
     value: float, half: float, limit: float, direction: str

@@ -53,7 +53,10 @@ def test_words_of_other_tools_are_read() -> None:
         ("objektive: energy\n", [":1: objektive", "Did you mean 'objective'?"]),
         ("goals:\n  accuracy: 0.01\n", [":2: goals.accuracy", "a type and its value", "0.01"]),
         ("goals: [accuracy]\n", [":1: goals", "must be a mapping"]),
-        ("goals:\n  accuracy:\n    max_drop: 1\n    drop_type: big\n", [":4: goals.accuracy.drop_type", "relative", "big"]),
+        (
+            "goals:\n  accuracy:\n    max_drop: 1\n    drop_type: big\n",
+            [":4: goals.accuracy.drop_type", "relative", "big"],
+        ),
         ("goals:\n  accuracy: {mlperf: 98}\n", ["goals.accuracy.mlperf", "99.9", "98"]),
         ("energy-kind: guessed\n", [":1: energy-kind", "measured", "guessed"]),
         ("max-stratum-drop: -1\n", [":1: max-stratum-drop", "not negative"]),
@@ -96,7 +99,9 @@ def test_a_flag_stands_in_for_the_files_goal_of_the_same_figure_and_type() -> No
 
 
 def test_words_become_the_names_that_records_have() -> None:
-    found = resolved(Policy((Goal("size", "threshold", 1.0), Goal("accuracy", "max-degradation", 0.1)), "memory"), PEOPLE)
+    found = resolved(
+        Policy((Goal("size", "threshold", 1.0), Goal("accuracy", "max-degradation", 0.1)), "memory"), PEOPLE
+    )
     assert [goal.figure for goal in found.goals] == ["disk_bytes", "accuracy"]
     assert found.objective == "peak_memory_bytes"
 
@@ -126,7 +131,9 @@ def test_measured_energy_is_asked_of_every_energy_that_decides() -> None:
 
 
 def test_quality_is_a_metric_a_stratum_or_accuracy() -> None:
-    assert not has_quality_goal(Policy((Goal("disk_bytes", "threshold", 1.0), Goal("accuracy", "required", 0.0))), PEOPLE)
+    assert not has_quality_goal(
+        Policy((Goal("disk_bytes", "threshold", 1.0), Goal("accuracy", "required", 0.0))), PEOPLE
+    )
     assert has_quality_goal(Policy((Goal("accuracy", "threshold", 1.0),)), PEOPLE)
 
 
