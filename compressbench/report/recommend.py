@@ -130,8 +130,9 @@ def _newest_baselines(contenders: Sequence[Contender], candidates: Sequence[str]
 
 
 def _check_there(contenders: Sequence[Contender], policy: Policy) -> None:
-    for name in dict.fromkeys([policy.objective, *policy.require]):
-        figures = [each.figures.get(name) for each in contenders if not each.is_baseline]
+    sound = [each for each in contenders if not each.is_baseline and not each.faults]
+    for name in dict.fromkeys([policy.objective, *policy.require]) if sound else ():
+        figures = [each.figures.get(name) for each in sound]
         if any(figure is not None and figure.value is not None for figure in figures):
             continue
         why = next((figure.reason for figure in figures if figure is not None and figure.reason), "it was not recorded")

@@ -204,6 +204,16 @@ def test_an_unsteady_row_may_be_the_smallest(tmp_path: Path, capsys: pytest.Capt
     assert found["deploy"]["candidate"] == "small"
 
 
+@pytest.mark.parametrize("others", [[], [build.failed("broken")]])
+def test_without_a_candidate_that_works_none_qualifies(
+    others: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(capsys, decided.stored(tmp_path, *decided.run(*others)))
+    assert code == 6
+    assert f"none of {len(others)} candidates" in err
+    assert "baseline does: keep it." in out
+
+
 def test_an_objective_that_nobody_measured_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = decided.stored(tmp_path, *quick())
     code, _, err = said(capsys, folder, "--objective", "ttft_p50_s")
