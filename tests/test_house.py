@@ -25,7 +25,21 @@ SCHEMAS = {
     "record.schema.json": PACKAGE / "records" / "record.schema.json",
 }
 LIGHT = "compressbench compressbench.plan compressbench.report.rows compressbench.cli.main compressbench.records.store"
-VERBS = ("run", "validate", "plan", "list", "show", "audit", "table", "compare", "pareto", "diff", "doctor")
+VERBS = (
+    "run",
+    "validate",
+    "plan",
+    "list",
+    "show",
+    "audit",
+    "table",
+    "compare",
+    "pareto",
+    "recommend",
+    "gate",
+    "diff",
+    "doctor",
+)
 
 
 def file_map() -> str:

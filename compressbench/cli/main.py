@@ -7,7 +7,21 @@ import sys
 import typer
 
 from compressbench import __version__
-from compressbench.cli import audit, compare, diff, doctor, listing, pareto, plan, run, show, table, validate
+from compressbench.cli import (
+    audit,
+    compare,
+    diff,
+    doctor,
+    gate,
+    listing,
+    pareto,
+    plan,
+    recommend,
+    run,
+    show,
+    table,
+    validate,
+)
 from compressbench.core.errors import CompressbenchError
 
 app = typer.Typer(
@@ -26,6 +40,8 @@ app.command("audit")(audit.audit)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("pareto")(pareto.pareto)
+app.command("recommend")(recommend.recommend)
+app.command("gate")(gate.gate)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
