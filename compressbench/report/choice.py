@@ -37,9 +37,7 @@ class Choice(NamedTuple):
 def field_of(contenders: Sequence[Contender], objective: str) -> Field:
     """Raises nothing: whoever has no place is in `absent`, with the reason."""
     found: Standing = standing(contenders, objective)
-    infinite = {at for at, each in found.positions.items() if not all(map(math.isfinite, each))}
-    positions = {at: each for at, each in found.positions.items() if at not in infinite}
-    absent = {**found.absent, **dict.fromkeys(infinite, "it isn't a finite number")}
+    positions, absent = dict(found.positions), dict(found.absent)
     if found.scale == "against the baseline":
         # a baseline stands at nothing by definition, also where its own measurement was disturbed
         stands = [at for at in absent if contenders[at].is_baseline and not contenders[at].faults]

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.dominance import Membership, front_probabilities, likeliest_dominators, membership
-from compressbench.core.errors import InputError, MissingMeasurementError
+from compressbench.core.errors import InputError, MissingMeasurementError, UnknownNameError
 from compressbench.core.names import one_line
 from compressbench.core.ranking import Method
 from compressbench.report.catalog import Catalog
+from compressbench.report.cost_words import full_name, names_for
 from compressbench.report.figures import Contender, names_in
 from compressbench.report.groups import groups_of, one_group
 from compressbench.report.positions import Position, Scale, standing
 from compressbench.report.ranks import Rank, ranks_by
-from compressbench.report.words_for_costs import full_name, known_name
 
 SPEEDS = {"offline": "throughput_per_s", "server": "max_rate_per_s"}
 """What a scenario is about; latency_p50_s in others."""
@@ -67,7 +67,7 @@ class Front(NamedTuple):
 
 def asked_for(words: Sequence[str]) -> list[str]:
     """The costs that contenders need for `fronts`; metrics of tasks they have anyway."""
-    return [name for word in words if (name := full_name(word, ()))] or list(_DEFAULTS)
+    return names_for(words) or list(_DEFAULTS)
 
 
 def fronts(
@@ -81,11 +81,10 @@ def fronts(
     """
     watermark = one_group(catalog, contenders, force=True) if force else ""
     groups = [list(contenders)] if force else list(groups_of(contenders).values())
-    known = names_in(contenders)
     for word in words:
-        known_name(word, known)
+        full_name(word, contenders)
     found = [
-        front_of(group, _names(catalog, group, words, known), watermark, catalog.row(group[0].at).conditions)
+        front_of(group, _names(catalog, group, words, contenders), watermark, catalog.row(group[0].at).conditions)
         for group in groups
     ]
     if not any(front.entries for front in found):
@@ -157,12 +156,20 @@ def _entries(
     return sorted(found, key=lambda entry: (_ORDER[entry.membership], [each.value for each in entry.positions]))
 
 
-def _names(catalog: Catalog, group: Sequence[Contender], words: Sequence[str], known: Sequence[str]) -> list[str]:
-    metrics = names_in(group)
+def _names(
+    catalog: Catalog, group: Sequence[Contender], words: Sequence[str], everyone: Sequence[Contender]
+) -> list[str]:
     if words:
         # a word may be another metric in each group, and no other group's metric is missing without being named
-        return list(dict.fromkeys(known_name(word, [*metrics, *known]) for word in words))
-    return [*metrics[:1], SPEEDS.get(catalog.row(group[0].at).scenario, "latency_p50_s"), "disk_bytes"]
+        return list(dict.fromkeys(_name(word, group, everyone) for word in words))
+    return [*names_in(group)[:1], SPEEDS.get(catalog.row(group[0].at).scenario, "latency_p50_s"), "disk_bytes"]
+
+
+def _name(word: str, group: Sequence[Contender], everyone: Sequence[Contender]) -> str:
+    try:
+        return full_name(word, group)
+    except UnknownNameError:
+        return full_name(word, everyone)
 
 
 def _nobody(found: Sequence[Front]) -> MissingMeasurementError:

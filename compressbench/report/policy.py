@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from compressbench.core.errors import UnknownNameError
 from compressbench.core.names import did_you_mean
-from compressbench.report.cost_words import ACCURACY, COST_WORDS, full_name, more_is_better
+from compressbench.report.cost_words import ACCURACY, COST_WORDS, full_name, more_is_better, names_for
 from compressbench.report.figures import Contender, names_in
 from compressbench.report.goals import Goal
 
@@ -101,4 +101,4 @@ def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
 def names_needed(policy: Policy) -> list[str]:
     """The cells whose values decide: those of the goals, with every name that their words may stand for."""
     words = [policy.objective, *(goal.figure for goal in policy.goals), *policy.require, *_ALWAYS]
-    return list(dict.fromkeys(name for word in words if word for name in COST_WORDS.get(word, (word,))))
+    return names_for(word for word in words if word)

@@ -101,4 +101,4 @@ def test_a_number_that_is_none_has_no_place() -> None:
     first, second = people(("a", 0.5, 1.01))
     odd = second._replace(at=2, candidate="b", figures={LATENCY: cost(math.inf, 0, math.inf, 1.0)})
     field = field_of([first, second, odd], LATENCY)
-    assert field.absent == {2: "it isn't a finite number"}
+    assert field.absent == {2: "its value or its interval is no sound number"}

@@ -13,7 +13,7 @@ import pytest
 import record_builder as build
 
 from compressbench.core.dominance import dominance_probability
-from compressbench.core.errors import InputError, MissingMeasurementError, UnknownNameError
+from compressbench.core.errors import InputError, MissingMeasurementError
 from compressbench.records.record import Record
 from compressbench.records.store import Located
 from compressbench.report.catalog import Catalog
@@ -22,7 +22,6 @@ from compressbench.report.pareto_data import to_csv, to_json
 from compressbench.report.pareto_plot import HEIGHT, plot
 from compressbench.report.pareto_tables import to_markdown
 from compressbench.report.pareto_words import chance, notes
-from compressbench.report.words_for_costs import full_name, known_name
 
 NAMES = ("accuracy", "disk_bytes")
 
@@ -217,29 +216,6 @@ def test_nobody_with_all_metrics_is_a_missing_measurement() -> None:
     catalog = catalog_of(run())
     with pytest.raises(MissingMeasurementError, match="no row can be ranked by all of accuracy, ttft_p50_s"):
         fronts(catalog, catalog.contenders(asked_for(("ttft",))), ["accuracy", "ttft"])
-
-
-def test_words_are_short_names_of_costs_and_metrics() -> None:
-    metrics = ("perplexity@a", "acc", "perplexity@b")
-    asked = [
-        "latency",
-        "size",
-        "memory",
-        "energy",
-        "throughput",
-        "accuracy",
-        "perplexity",
-        "perplexity@b",
-        "disk_bytes",
-    ]
-    assert [full_name(word, metrics) for word in asked] == [
-        "latency_p50_s", "disk_bytes", "peak_memory_bytes", "energy_j_per_inference", "throughput_per_s", "acc",
-        "perplexity@a", "perplexity@b", "disk_bytes",
-    ]  # fmt: skip
-    assert full_name("rouge", metrics) == ""
-    with pytest.raises(UnknownNameError, match="Did you mean 'latency'"):
-        known_name("latancy", metrics)
-    assert asked_for(["accuracy", "energy"]) == ["energy_j_per_inference"]
 
 
 def test_a_chance_is_never_written_as_certain() -> None:
