@@ -62,8 +62,10 @@ def _conditions(record: Record) -> Iterator[tuple[str, str]]:
     if record.model is not None:
         yield "baseline_precision", _precision(record, record.model.dtype)
     if record.scores:
-        yield "tasks", "; ".join(_task(score) for score in record.scores)
-        yield "protocol", "; ".join(_protocol(score) for score in record.scores)
+        # two recipes may ask the same questions in another order
+        scores = sorted(record.scores, key=_task)
+        yield "tasks", "; ".join(_task(score) for score in scores)
+        yield "protocol", "; ".join(_protocol(score) for score in scores)
     yield "workload", _workload(record.workload)
     measurement = record.measurement
     if measurement is not None:

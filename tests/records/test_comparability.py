@@ -155,3 +155,8 @@ def test_recorded_runs_of_every_schema_are_each_of_one_key(version: int) -> None
         keys.setdefault(run, set()).add(comparability_key(conditions_of(each, baselines.get(run))))
     assert keys
     assert all(len(found) == 1 for found in keys.values())
+
+
+def test_the_same_questions_in_another_order_are_the_same_questions() -> None:
+    scores = (build.accuracy(), build.perplexity(20.0))
+    assert key(build.record(scores=scores)) == key(build.record(scores=scores[::-1]))
