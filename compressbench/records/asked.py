@@ -1,4 +1,4 @@
-"""What a record says it was asked, as far as other rooms read it by name: it has to have the shape that a recipe gives it."""
+"""What a record says it was asked: the shape that a recipe gives it, as far as other rooms read it by name."""
 
 from __future__ import annotations
 

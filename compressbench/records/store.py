@@ -120,7 +120,9 @@ def load(data: bytes, where: str) -> Record:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         do = "Upgrade compressbench." if newer else "Write it again with this version."
         known = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}"
-        raise RecordError(f"this version reads schema {known}", where=where, got=f"schema {one_line(repr(version))[:80]}", do=do)
+        raise RecordError(
+            f"this version reads schema {known}", where=where, got=f"schema {one_line(repr(version))[:80]}", do=do
+        )
     blanked = data[:_CHECKSUM_AT] + _BLANK.encode() + data[_CHECKSUM_AT + 64 :]
     if hashlib.sha256(blanked).hexdigest().encode() != data[_CHECKSUM_AT : _CHECKSUM_AT + 64]:
         raise RecordError("the file was changed after it was written: its checksum doesn't match", where=where)
