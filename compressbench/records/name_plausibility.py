@@ -26,7 +26,12 @@ _FILE = re.compile(r"[A-Za-z0-9_-][^/\\\x00-\x1f]{0,250}\.parquet")
 
 def implausible_names(record: Record) -> tuple[str, ...]:
     """Why the record's names can't be those of a run; none for a sound record."""
-    return (*_of_recipe(record), *_of_model(record), *_of_scores(record.scores), *_of_machine(record.environment))
+    return (
+        *_of_recipe(record),
+        *_of_model(record),
+        *_of_scores(record.scores),
+        *_of_machine(record.device, record.environment),
+    )
 
 
 def _of_recipe(record: Record) -> Iterator[str]:
@@ -69,9 +74,18 @@ def _of_scores(scores: Iterable[Score]) -> Iterator[str]:
                 yield f"the rows of {_shown(score.task)} are in no file beside the record: {_shown(file)}"
 
 
-def _of_machine(found: Environment) -> Iterator[str]:
+def _of_machine(device: str, found: Environment) -> Iterator[str]:
     """The texts that stand in tables and in comparability keys. An empty or unknown one is no fault."""
-    texts = [found.device, found.os, found.os_release, found.kernel, found.machine, found.python, found.cpu_model]
+    texts = [
+        device,
+        found.device,
+        found.os,
+        found.os_release,
+        found.kernel,
+        found.machine,
+        found.python,
+        found.cpu_model,
+    ]
     texts += [gpu.name for gpu in found.gpus or ()]
     texts += [text for pair in (found.packages or {}).items() for text in pair]
     yield from _not_plain([("machine", text or "") for text in texts])

@@ -231,7 +231,8 @@ def _record_files(paths: Iterable[Path]) -> list[Path]:
 def _looks_like_a_record(path: Path) -> bool:
     """By its name or its first bytes, so that a record whose beginning was lost is told of and not passed over."""
     if not path.is_file():
-        return False
+        # a link that leads nowhere or to itself
+        return path.is_symlink() and not path.exists() and bool(_FILE_NAME.fullmatch(path.name))
     if _FILE_NAME.fullmatch(path.name):
         return True
     try:

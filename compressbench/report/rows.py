@@ -169,8 +169,8 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
 def _refused(record: Record, why: str) -> Row:
     """A row without any number, and why."""
     metrics = metric_names(record)
-    odd = (*implausible(record.scores), *implausible_names(record))
-    odd = odd or (why,)
+    as_read = {each.name: each for each in record.readings}
+    odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, as_read)) or (why,)
     reason = f"implausible: {'; '.join(odd)}"
     return Row(
         **_head(record, conditions_of(record)),
