@@ -93,6 +93,8 @@ def forged(change: Callable[[Fields], object], said: str = " ", raw: Mapping[str
 
     def write(folder: Path) -> None:
         fields = json.loads(best())
+        # many cases in one folder need names of their own
+        fields["candidate"] = folder.name if folder.name.startswith("case-") else "best"
         change(fields)
         (folder / HOSTILE_FILE).write_bytes(sealed(fields, raw))
 

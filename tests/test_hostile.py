@@ -1,0 +1,185 @@
+"""Nothing hostile or impossible is injected into what is printed, or ranked, whoever wrote the record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_corpus import CASES
+from hostile_records import HONEST_FILE, HOSTILE_FILE, Case, honest_key, write_honest
+from reading_verbs import EXIT_CODES, OF_ONE_FILE, POLICY, VERBS, Said, command_line, formats, say
+
+from compressbench.report.catalog import Catalog, open_catalog
+
+# what a browser, a Markdown viewer or TeX would run, as it stands in the corpus
+ACTIVE = {
+    "md": (
+        r"(?<!\\)<(?:script|/script|svg|img|!)", r"(?<!\\)\]\((?:javascript|http://evil)", r"(?<!\\)!\[x\]", r"(?<!\\)`rm",
+        r"http://evil", r"(?<!\\)&lt;script",
+    ),
+    "html": (
+        r"<img src=x", r"<svg/onload", r"</script><script>alert", r"<!ENTITY", r"href=.?javascript:", r"\son\w+=.?alert",
+    ),
+    "latex": (r"\\input\{/etc", r"\\write18", r"a%b", r"(?<!\\)\$\{"),
+}  # fmt: skip
+NOT_PRINTABLE = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One folder per case: honest records and one hostile file."""
+    root, found = tmp_path_factory.mktemp("hostile"), {}
+    for at, (name, case) in enumerate(CASES.items()):
+        found[name] = root / f"{at:03}"
+        found[name].mkdir()
+        write_honest(found[name])
+        case.write(found[name])
+    return found
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases in one folder, each hostile file in a folder of its own below it."""
+    root = tmp_path_factory.mktemp("everything")
+    write_honest(root)
+    for at, case in enumerate(CASES.values()):
+        folder = root / f"case-{at:03}"
+        folder.mkdir()
+        case.write(folder)
+    return root
+
+
+def places_of(folder: Path, tmp_path: Path) -> dict[str, Path]:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    at = {"file": folder / HOSTILE_FILE, "honest": folder / HONEST_FILE, "folder": folder}
+    return {**at, "out": tmp_path / "out", "policy": policy}
+
+
+def test_the_corpus_is_large_enough_to_mean_something() -> None:
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_row_is_not_ranked_and_the_honest_one_is(folders: dict[str, Path], name: str) -> None:
+    case, catalog = CASES[name], open_catalog([folders[name]], all_runs=True)
+    assert {at.name for at in found_honest(catalog)} >= {HONEST_FILE}
+    hostile = [at for at in range(len(catalog)) if catalog.path(at).name == HOSTILE_FILE]
+    if case.said is None:
+        assert not hostile
+        assert not catalog.unreadable
+    elif not case.said:
+        assert catalog.row(hostile[0]).implausible == ()
+        assert not catalog.unreadable
+    else:
+        faults = [reason for at in hostile for reason in catalog.contenders()[at].faults]
+        reasons = [*faults, *(each.reason for each in catalog.unreadable)]
+        assert any(case.said in reason for reason in reasons), reasons
+        written = [
+            *(each.reason for each in catalog.unreadable),
+            *(r for at in hostile for r in catalog.row(at).implausible),
+        ]
+        assert all(reason.isprintable() and len(reason) < 1000 for reason in written)
+
+
+def found_honest(catalog: Catalog) -> list[Path]:
+    """The files of the candidates that may be ranked."""
+    contenders = catalog.contenders()
+    return [catalog.path(each.at) for each in contenders if not each.faults and not each.is_baseline]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_verb_breaks_on_it(
+    folders: dict[str, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in VERBS:
+        for form in formats(verb) if verb in OF_ONE_FILE else ["json"]:
+            line = command_line(verb, form, key=honest_key(), **places_of(folders[name], tmp_path))
+            said = say(capsys, *line)
+            assert_inert(said, form)
+            if case_is_left_out(CASES[name]) and verb not in OF_ONE_FILE:
+                assert HOSTILE_FILE in said.err
+
+
+def case_is_left_out(case: Case) -> bool:
+    """Whether the file can't be read at all, by the words of its reason."""
+    return case.said in ("checksum", "not a valid record", "it isn't JSON", "can't be read")
+
+
+@pytest.mark.parametrize(("verb", "form"), [(verb, form) for verb in VERBS for form in formats(verb)])
+def test_nothing_of_all_of_it_together_is_run(
+    everything: Path, verb: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if verb in OF_ONE_FILE:
+        pytest.skip("it reads one file, and each was given to it")
+    for key in ("", honest_key()):
+        places = places_of(everything, tmp_path)
+        said = say(capsys, *command_line(verb, form, key=key, **places))
+        assert_inert(said, form)
+        for path in places["out"].rglob("*.html") if places["out"].is_dir() else ():
+            assert_inactive(path.read_text(), "html")
+
+
+def assert_inert(said: Said, form: str) -> None:
+    """An exit code that is documented, no traceback, nothing that a terminal would obey, and what the format demands."""
+    assert said.code in EXIT_CODES
+    for text in (said.out, said.err):
+        assert "Traceback" not in text
+        assert not text.startswith("Usage:"), text
+        assert not NOT_PRINTABLE.search(text), NOT_PRINTABLE.findall(text)[:3]
+    # a verb that refused has printed nothing that could be parsed
+    if said.out.strip():
+        {"json": strictly, "csv": assert_no_formula, "md": assert_table}.get(form, lambda _: None)(said.out)
+        assert_inactive(said.out, form)
+
+
+def assert_inactive(text: str, form: str) -> None:
+    for pattern in ACTIVE.get(form, ()):
+        assert not re.search(pattern, text), pattern
+
+
+def strictly(text: str) -> Any:
+    """JSON without NaN, infinity and doubled keys."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len(dict(pairs)) == len(pairs)
+        return dict(pairs)
+
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=once)
+
+
+def assert_no_formula(text: str) -> None:
+    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    assert len({len(row) for row in rows}) == 1
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.lstrip().startswith(("=", "+", "-", "@")) or is_number(cell), cell
+
+
+def is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def assert_table(text: str) -> None:
+    """Every line of a table has as many cells as its head."""
+    for table in tables_in(text):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1, table[0]
+
+
+def tables_in(text: str) -> Iterator[list[str]]:
+    for part in text.split("\n\n"):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        if lines:
+            yield lines
