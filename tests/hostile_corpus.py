@@ -277,3 +277,5 @@ _FILES = {
 }
 
 CASES: dict[str, Case] = {**_NAMES, **_REMARKS, **_VALUES, **{f"file: {name}": case for name, case in _FILES.items()}}
+INJECTING = (*_NAMES, *_REMARKS)
+"""The cases that are about text."""
