@@ -149,7 +149,7 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     scores = list(zip(metrics, record.scores, strict=False))
     odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, found))
     return Row(
-        **_head(record, conditions),
+        **_head(record, reference_record, conditions),
         metrics=tuple(metrics),
         directions={name: score.direction for name, score in scores},
         cells=cells,
@@ -173,7 +173,7 @@ def _refused(record: Record, why: str) -> Row:
     odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, as_read)) or (why,)
     reason = f"implausible: {'; '.join(odd)}"
     return Row(
-        **_head(record, conditions_of(record)),
+        **_head(record, None, conditions_of(record)),
         metrics=tuple(metrics),
         directions={name: score.direction for name, score in zip(metrics, record.scores, strict=False)},
         cells={name: Cell(value=None, unit=unit_of(name), reason=reason) for name in (*metrics, *CELL_NAMES)},
@@ -183,7 +183,7 @@ def _refused(record: Record, why: str) -> Row:
     )
 
 
-def _head(record: Record, conditions: Mapping[str, str]) -> dict[str, Any]:
+def _head(record: Record, baseline: Record | None, conditions: Mapping[str, str]) -> dict[str, Any]:
     return {
         "recipe": record.recipe.name,
         "candidate": record.candidate,
@@ -193,7 +193,7 @@ def _head(record: Record, conditions: Mapping[str, str]) -> dict[str, Any]:
         "run_id": record.run_id,
         "created_utc": record.created_utc,
         "model": record.recipe.text["model"]["id"],
-        "baseline_id": _baseline_id(record, conditions),
+        "baseline_id": _baseline_id(record, baseline, conditions),
         "comparability_key": comparability_key(conditions),
         "conditions": conditions,
         "steps": " + ".join(step.use for step in record.steps),
@@ -201,10 +201,11 @@ def _head(record: Record, conditions: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _baseline_id(record: Record, conditions: Mapping[str, str]) -> str:
+def _baseline_id(record: Record, baseline: Record | None, conditions: Mapping[str, str]) -> str:
     """Equal where candidates were compared with the same model, made and run in the same way."""
     asked = record.recipe.text
-    revision = record.model.revision if record.model is not None else asked["model"].get("revision")
+    model = record.model or (baseline and baseline.model)  # one that failed early has none of its own
+    revision = model.revision if model else asked["model"].get("revision")
     made = [asked.get("baseline"), asked["model"].get("id"), revision, conditions.get("baseline_precision")]
     return content_hash([*made, comparability_key(conditions)])
 
