@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
 
-from compressbench.core.names import one_line
+from compressbench.core.names import one_line, printable_json
 from compressbench.core.units import unit_of
 from compressbench.report.rows import CELL_NAMES, Row
 from compressbench.report.words import cell_lines, columns, footnotes, title
@@ -20,15 +19,7 @@ _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in 
 
 def to_json(rows: Sequence[Row]) -> str:
     """A list of rows with recipe, candidate, status, key, cells and against_baseline; a missing value is null."""
-    text = to_json_bytes(list(rows), indent=1).decode()
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(sign if sign.isprintable() or sign == "\n" else _escaped(sign) for sign in text)
-
-
-def _escaped(sign: str) -> str:
-    """What a terminal would obey or turn around, as JSON spells it; such signs stand only in strings."""
-    return json.dumps(sign).strip('"')
+    return printable_json(to_json_bytes(list(rows), indent=1).decode())
 
 
 def to_csv(rows: Sequence[Row]) -> str:
