@@ -12,7 +12,7 @@ import pytest
 
 from compressbench.cli.main import app, call
 
-POLICY = "version: 1\ngoals:\n  accuracy: {max-degradation: 0.05}\n"
+POLICY = "goals:\n  accuracy: {max-degradation: 0.05}\n"
 # what each takes after its name; {folder} holds records, {file} and {honest} are one
 _ARGUMENTS = {
     "table": ["{folder}"],
@@ -23,7 +23,7 @@ _ARGUMENTS = {
     "pareto": ["{folder}"],
     "recommend": ["{folder}"],
     "gate": ["{folder}"],
-    "leaderboard": ["{folder}", "--out", "{out}"],
+    "leaderboard": ["{folder}"],
 }
 _CALLBACKS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 VERBS = tuple(verb for verb in _ARGUMENTS if verb in _CALLBACKS)
@@ -64,6 +64,8 @@ def command_line(verb: str, form: str, *, key: str = "", **places: Path) -> list
         line += ["--key", key]
     elif key and "--recipe" in options:
         line += ["--recipe", "example"]
+    if form == "html":
+        line += ["--out", str(places["out"])]
     if verb == "gate" and "--policy" in options:
         line += ["--policy", str(places["policy"])]
     if form == "terminal":

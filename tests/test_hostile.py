@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ ACTIVE = {
     "html": (
         r"<img src=x", r"<svg/onload", r"</script><script>alert", r"<!ENTITY", r"href=.?javascript:", r"\son\w+=.?alert",
     ),
-    "latex": (r"\\input\{/etc", r"\\write18", r"a%b", r"(?<!\\)\$\{"),
+    "latex": (r"\\input\{/etc", r"\\write18", r"a%b", r"(?<!\\)\$\{(?:alert|x)"),
 }  # fmt: skip
 BATCHES = [list(CASES)[at : at + 20] for at in range(0, len(CASES), 20)]
 NOT_PRINTABLE = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -121,7 +121,35 @@ def test_a_verb_of_many_records_goes_on_without_it(
     for verb in (verb for verb in VERBS if verb not in OF_ONE_FILE):
         said = say(capsys, *command_line(verb, "json", key=honest_key(), **places_of(folder, tmp_path)))
         assert_inert(said, "json")
-        assert not [case_in(at) for at in left_out if f"{at}/" not in said.err]
+        assert not [(verb, case_in(at)) for at in left_out if f"{at}/" not in said.err]
+        if verb in RANKED and said.code in (0, 6):
+            ranked = {(row["candidate"], row["role"]) for row in RANKED[verb](json.loads(said.out))}
+            assert ranked <= {*HONEST, *((may_be_ranked(at), "candidate") for at in folder.iterdir())}
+            assert (HONEST[1] in ranked) == (said.code == 0), verb
+
+
+HONEST = (("baseline", "baseline"), ("int8", "candidate"))
+
+
+def may_be_ranked(at: Path) -> str:
+    """The name of a hostile candidate that is one only in its remarks."""
+    is_sound = at.is_dir() and not CASES[case_in(at)].said
+    return ("CON" if "Windows" in case_in(at) else at.name) if is_sound else "int8"
+
+
+def chosen(data: Any) -> list[Any]:
+    return [row for row in (data["deploy"], data["runner_up"], *data["tied"]) if row is not None]
+
+
+RANKED: Mapping[str, Callable[[Any], list[Any]]] = {
+    "pareto": lambda fronts: [row for front in fronts for row in front["rows"]],
+    "leaderboard": lambda board: [row for group in board["groups"] for row in group["rows"] if row["ranks"]],
+    "recommend": lambda data: [
+        *chosen(data),
+        *([{"candidate": "int8", "role": "candidate"}] if data["deploy"] else []),
+    ],
+}
+"""By verb the rows that it ranks or chooses, out of its JSON."""
 
 
 def case_in(folder: Path) -> str:
