@@ -102,7 +102,10 @@ def forged(change: Callable[[Fields], object], said: str = " ", raw: Mapping[str
 
 
 def a_file(data: bytes, said: str = " ") -> Case:
-    return Case(lambda folder: (folder / HOSTILE_FILE).write_bytes(data) and None, said)
+    def write(folder: Path) -> None:
+        (folder / HOSTILE_FILE).write_bytes(data)
+
+    return Case(write, said)
 
 
 def put(place: str, value: object, said: str = " ", raw: Mapping[str, str] | None = None) -> Case:
@@ -110,11 +113,14 @@ def put(place: str, value: object, said: str = " ", raw: Mapping[str, str] | Non
     return forged(lambda fields: set_at(fields, place, value), said, raw)
 
 
-def set_at(fields: Any, place: str, value: object) -> None:
+def set_at(fields: Any, place: str, value: object) -> Any:
+    """`fields` with `value` at a place such as `scores.0.metric`."""
     *path, last = place.split(".")
+    inner = fields
     for step in path:
-        fields = fields[int(step) if step.isdigit() else step]
-    fields[int(last) if last.isdigit() else last] = value
+        inner = inner[int(step) if step.isdigit() else step]
+    inner[int(last) if last.isdigit() else last] = value
+    return fields
 
 
 def reading(name: str, value: object, **more: object) -> Case:
@@ -133,10 +139,11 @@ def of_blocks(change: Callable[[Fields], object], said: str = " ") -> Case:
     return forged(lambda fields: [change(b) for b in fields["measurement"]["blocks"] if b["arm"] == "candidate"], said)
 
 
-def drop_energy(fields: Fields) -> None:
+def drop_energy(fields: Fields) -> Fields:
     for block in fields["measurement"]["blocks"]:
         block |= {"raw": {}, "uncertainties": {}}
     fields["measurement"]["provenance"] = {}
+    return fields
 
 
 def link_to_itself(folder: Path) -> None:
@@ -157,7 +164,7 @@ def best_changed(old: bytes, new: bytes) -> bytes:
     return best().replace(old, new, 1)
 
 
-def add_perplexity(fields: Fields, **changed: object) -> None:
+def add_perplexity(fields: Fields, **changed: object) -> Fields:
     """Another score, as far from the baseline's as its paired numbers say."""
     paired = {
         "num_samples": 100,
@@ -168,6 +175,7 @@ def add_perplexity(fields: Fields, **changed: object) -> None:
     }
     score = build.perplexity(18.0, scale="log").model_dump(mode="json")
     fields["scores"].append({**score, "paired": {**paired, **changed}})
+    return fields
 
 
 def of_pair(**changed: object) -> Case:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import EnumType
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -52,11 +53,11 @@ def formats(verb: str) -> list[str]:
     """What --format offers, and json wherever there is --json."""
     options = options_of(verb)
     offered = options.get("--format")
-    found = [each.value for each in offered] if isinstance(offered, EnumType) else ["terminal"]
+    found: list[str] = [each.value for each in offered] if isinstance(offered, EnumType) else ["terminal"]
     return [*found, *(["json"] if "--json" in options and "json" not in found else [])]
 
 
-def command_line(verb: str, form: str, *, key: str = "", **places: Path) -> list[str]:
+def command_line(verb: str, form: str, places: Mapping[str, Path], key: str = "") -> list[str]:
     """`places` are those of the arguments; rows of other keys are left out where the verb can."""
     options = options_of(verb)
     line = [verb, *(argument.format(**places) for argument in _ARGUMENTS[verb])]

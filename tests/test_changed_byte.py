@@ -17,11 +17,11 @@ DATA = (GOLDEN / NAME).read_bytes()
 
 
 def positions() -> Iterator[int]:
-    """All of the checksum and the version, the last bytes, every line end and the one after it, and 200 others."""
+    """All of the checksum and the version, the last bytes, every line end and the one after it, and 120 others."""
     yield from range(120)
     yield from range(len(DATA) - 20, len(DATA))
     yield from (at + step for at, byte in enumerate(DATA[:-1]) if byte == ord("\n") for step in (0, 1))
-    yield from random.Random(0).sample(range(len(DATA)), 200)
+    yield from random.Random(0).sample(range(len(DATA)), 120)
 
 
 @pytest.fixture
@@ -38,10 +38,9 @@ def change(folder: Path, at: int, mask: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20])
-def test_it_is_said_in_one_line_that_names_the_file(folder: Path, mask: int) -> None:
+def test_it_is_said_in_one_line_that_names_the_file(folder: Path) -> None:
     for at in sorted(set(positions())):
-        path = change(folder, at, mask)
+        path = change(folder, at, 0x20 if at % 2 else 0x01)
         records, unreadable = read_records([folder])
         assert [record.candidate for record in records] == ["baseline", "fast"], at
         assert [each.path for each in unreadable] == [path]
@@ -59,7 +58,7 @@ def test_every_verb_says_it_and_goes_on_with_the_others(
     honest = folder / NAME.replace("middling", "fast")
     places = {"file": path, "honest": honest, "folder": folder, "policy": policy, "out": tmp_path / "out"}
     for verb in VERBS:
-        said = say(capsys, *command_line(verb, formats(verb)[-1], **places))
+        said = say(capsys, *command_line(verb, formats(verb)[-1], places))
         about_it = [line for line in said.err.splitlines() if str(path) in line]
         assert len(about_it) == 1, verb
         if verb in OF_ONE_FILE:

@@ -105,7 +105,7 @@ def test_a_verb_of_one_record_shows_it_or_says_why_not(
     for verb in (verb for verb in VERBS if verb in OF_ONE_FILE):
         # a format each in turn: every one of them is read by a third of the corpus or more
         form = formats(verb)[list(CASES).index(name) % len(formats(verb))]
-        said = say(capsys, *command_line(verb, form, **places_of(folders[name], tmp_path)))
+        said = say(capsys, *command_line(verb, form, places_of(folders[name], tmp_path)))
         assert_inert(said, form)
         if is_left_out(CASES[name]):
             assert (said.code, said.out) == (2, "")
@@ -119,11 +119,12 @@ def test_a_verb_of_many_records_goes_on_without_it(
     folder = write_together(tmp_path, names)
     left_out = [at.parent for at in folder.rglob(HOSTILE_FILE) if is_left_out(CASES[case_in(at.parent)])]
     for verb in (verb for verb in VERBS if verb not in OF_ONE_FILE):
-        said = say(capsys, *command_line(verb, "json", key=honest_key(), **places_of(folder, tmp_path)))
+        said = say(capsys, *command_line(verb, "json", places_of(folder, tmp_path), key=honest_key()))
         assert_inert(said, "json")
         assert not [(verb, case_in(at)) for at in left_out if f"{at}/" not in said.err]
         if verb in RANKED:
-            assert said.code == 0
+            # a forged baseline can stop a recommendation, and can't turn it
+            assert said.code == 0 or "a second baseline" in names
             ranked = {(row["candidate"], row["role"]) for row in RANKED[verb](json.loads(said.out))}
             assert ranked <= {*HONEST, *((may_be_ranked(at), "candidate") for at in folder.iterdir())}
             assert HONEST[1] in ranked or verb == "recommend"
@@ -166,7 +167,7 @@ def test_nothing_of_all_of_it_together_is_run(
     if verb in OF_ONE_FILE:
         pytest.skip("it reads one file, and each was given to it")
     places = places_of(everything, tmp_path)
-    lines = [command_line(verb, form, key=key, **places) for key in ("", honest_key())]
+    lines = [command_line(verb, form, places, key=key) for key in ("", honest_key())]
     for line in lines if lines[0] != lines[1] else lines[:1]:
         assert_inert(say(capsys, *line), form)
     for path in places["out"].rglob("*.html") if places["out"].is_dir() else ():
