@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from enum import EnumType
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -53,7 +53,9 @@ def formats(verb: str) -> list[str]:
     """What --format offers, and json wherever there is --json."""
     options = options_of(verb)
     offered = options.get("--format")
-    found: list[str] = [each.value for each in offered] if isinstance(offered, EnumType) else ["terminal"]
+    found = ["terminal"]
+    if isinstance(offered, type) and issubclass(offered, Enum):
+        found = [str(each.value) for each in offered]
     return [*found, *(["json"] if "--json" in options and "json" not in found else [])]
 
 
