@@ -23,6 +23,8 @@ The number is the exit code of the command line.
 
 from __future__ import annotations
 
+from compressbench.core.names import one_line
+
 
 class CompressbenchError(Exception):
     """An error that says what is wrong, where, what was got and what to do.
@@ -40,7 +42,9 @@ class CompressbenchError(Exception):
         head = f"{self.where}: {self.what}" if self.where else self.what
         if self.got:
             head += f" (got {self.got})"
-        return f"{head}. {self.do}" if self.do else head
+        text = f"{head}. {self.do}" if self.do else head
+        # names out of records and recipes may be anything, and errors are printed
+        return text if text.isprintable() else "\n".join(map(one_line, text.split("\n")))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.where, self.got, self.do))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 
@@ -21,3 +22,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def one_line(text: str) -> str:
     """Text without line ends, escape sequences and signs that turn the direction of writing."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON, with what a terminal would obey or turn around spelled as `\\u202e`; it stands only in strings."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)

@@ -56,7 +56,7 @@ def question_of(score: Score) -> str:
 
 
 def _conditions(record: Record) -> Iterator[tuple[str, str]]:
-    yield "hardware", _hardware(record.device, record.environment)
+    yield "hardware", hardware_of(record)
     yield "threads", _threads(record.environment)
     yield "runtime", _runtime(record)
     if record.model is not None:
@@ -75,12 +75,13 @@ def _conditions(record: Record) -> Iterator[tuple[str, str]]:
     yield "schema", str(record.schema_version)
 
 
-def _hardware(device: str, environment: Environment) -> str:
+def hardware_of(record: Record) -> str:
     """Processors by name; of a CPU also what it can do, because virtual machines hide its name."""
+    environment = record.environment
     flags = " ".join(environment.cpu_flags or ())
     cpu = f"{environment.cpu_model or 'unknown processor'}, {environment.machine} ({flags or 'flags unknown'})"
     gpus = environment.gpus or ()
-    if not device.startswith("cuda"):
+    if not record.device.startswith("cuda"):
         return cpu
     return f"{len(gpus)} x {gpus[0].name}; {cpu}" if gpus else f"unknown GPU; {cpu}"
 

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
+from compressbench.records.asked import misshapen
 from compressbench.records.audit import Audit
 from compressbench.records.environment import Environment
 from compressbench.records.limits import Limits, Work
@@ -112,12 +113,10 @@ class Record(Spec):
 
     @model_validator(mode="after")
     def _says_what_was_asked(self) -> Record:
-        lacking = [
-            *({"model", "tasks", "meters", "candidates"} - self.recipe.text.keys()),
-            *({"scenario", "batch_size", "sequence_length"} - self.workload.keys()),
-        ]
-        if lacking:
-            raise ValueError(f"the recipe or the workload lacks {', '.join(sorted(lacking))}")
+        if wrong := misshapen(self.recipe.text, self.workload, self.runtime):
+            raise ValueError(wrong)
+        if self.measurement is not None and self.role not in self.measurement.warm_up:
+            raise ValueError(f"the measurement of a {self.role} has no warm-up of it")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from compressbench.core.errors import OutputError, RecordError
 from compressbench.core.garbage import no_garbage_collection
+from compressbench.core.names import one_line
 from compressbench.core.questions import SampleRow
 from compressbench.core.spec import content_hash
 from compressbench.records.files import make_folder, write_atomically
@@ -26,6 +27,12 @@ _CHECKSUM_AT = len(_BEGINNING)
 _VERSION = re.compile(rb'"schema_version":(\d{1,9}),\n')
 _FILE_NAME = re.compile(r".+\.\d{8}T\d{6}\.\d{6}Z\.json")
 _LONGEST_STEM = 160
+_LONGEST_REASON = 200
+# a record as it was written has a line for each of its keys
+_FEWEST_LINES = 15
+# more than a checksum can have in a row
+_MANY_DIGITS = b"0" * 65
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _ALWAYS = ("id", "prediction", "target", "score", "weight")
 _ALSO = "also:"
 
@@ -113,17 +120,50 @@ def load(data: bytes, where: str) -> Record:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         do = "Upgrade compressbench." if newer else "Write it again with this version."
         known = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}"
-        raise RecordError(f"this version reads schema {known}", where=where, got=f"schema {version!r}", do=do)
+        raise RecordError(
+            f"this version reads schema {known}", where=where, got=f"schema {one_line(repr(version))[:80]}", do=do
+        )
     blanked = data[:_CHECKSUM_AT] + _BLANK.encode() + data[_CHECKSUM_AT + 64 :]
     if hashlib.sha256(blanked).hexdigest().encode() != data[_CHECKSUM_AT : _CHECKSUM_AT + 64]:
         raise RecordError("the file was changed after it was written: its checksum doesn't match", where=where)
+    _refuse_what_no_record_has(data, where)
     try:
         # parsed and checked in one go: this is where a table's time goes
         return Record.model_validate_json(b"{" + data[len(_HEAD) :])
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RecordError(f"not a valid record: {place}: {first['msg']}", where=where) from error
+        raise RecordError(f"not a valid record: {_first_of(error)}", where=where) from error
+
+
+def _first_of(error: ValidationError) -> str:
+    """Where the first mistake is and what; keys and names of a record may be anything and of any length."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = one_line(".".join(map(str, first["loc"])))
+    return f"{place[:_LONGEST_REASON]}: {one_line(first['msg'])[:_LONGEST_REASON]}"
+
+
+def _refuse_what_no_record_has(data: bytes, where: str) -> None:
+    """Keys that stand twice, where the next reader could see another record; whole numbers that are no floats."""
+    keys = [line.partition(b":")[0] for line in data.split(b"\n")]
+    if len(keys) > _FEWEST_LINES and len(set(keys)) == len(keys) and _MANY_DIGITS not in data.translate(_DIGITS):
+        return
+    try:
+        json.loads(data, object_pairs_hook=_without_doubles, parse_int=_as_float_would)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not a valid record: {one_line(str(error))[:_LONGEST_REASON]}", where=where) from error
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return found
+
+
+def _as_float_would(digits: str) -> int:
+    if len(digits) > len(_MANY_DIGITS):
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _version_in(data: bytes, where: str) -> object:
@@ -201,7 +241,8 @@ def _record_files(paths: Iterable[Path]) -> list[Path]:
 def _looks_like_a_record(path: Path) -> bool:
     """By its name or its first bytes, so that a record whose beginning was lost is told of and not passed over."""
     if not path.is_file():
-        return False
+        # a link that leads nowhere or to itself
+        return path.is_symlink() and not path.exists() and bool(_FILE_NAME.fullmatch(path.name))
     if _FILE_NAME.fullmatch(path.name):
         return True
     try:

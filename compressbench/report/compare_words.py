@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
 
+from compressbench.core.names import printable_json
 from compressbench.report.compare import Column, Compared, Comparison, Outcome
 from compressbench.report.pairing import COUNTED, STORED, THROUGH_BASELINE
 from compressbench.report.plain import _escape
@@ -124,7 +125,7 @@ def to_json(comparison: Comparison) -> str:
         "candidates": [_with_claims(each, comparison.names) for each in comparison.candidates],
         "notes": notes_of(comparison),
     }
-    return to_json_bytes(found, indent=1).decode()
+    return printable_json(to_json_bytes(found, indent=1).decode())
 
 
 def _facts(column: Column, names: Sequence[str]) -> dict[str, Any]:

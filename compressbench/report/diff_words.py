@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
 
-from compressbench.core.names import one_line
+from compressbench.core.names import one_line, printable_json
 from compressbench.report.diff import Change, Diff
 from compressbench.report.groups import shown_apart
 
@@ -79,4 +79,4 @@ def to_json(found: Diff) -> str:
             for section in found.sections
         ],
     }
-    return to_json_bytes(data, indent=1).decode()
+    return printable_json(to_json_bytes(data, indent=1).decode())

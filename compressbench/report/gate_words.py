@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.text import Text
 
-from compressbench.core.names import one_line
+from compressbench.core.names import one_line, printable_json
 from compressbench.report.answer import Line
 from compressbench.report.gate import Gate, Word, outcome_of
 from compressbench.report.goal_words import Units, judgement_text, limit_text, observed_text, subject_text
@@ -139,4 +139,4 @@ def to_json_text(found: Gate, units: dict[str, str]) -> str:
             for contender, judgement in found.missing
         ],
     }
-    return to_json(fields, indent=1, inf_nan_mode="null").decode() + "\n"
+    return printable_json(to_json(fields, indent=1, inf_nan_mode="null").decode()) + "\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
 
-from compressbench.core.names import one_line
+from compressbench.core.names import one_line, printable_json
 from compressbench.core.units import unit_of
 from compressbench.report.rows import CELL_NAMES, Row
 from compressbench.report.words import cell_lines, columns, footnotes, title
@@ -19,7 +19,7 @@ _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in 
 
 def to_json(rows: Sequence[Row]) -> str:
     """A list of rows with recipe, candidate, status, key, cells and against_baseline; a missing value is null."""
-    return to_json_bytes(list(rows), indent=1).decode()
+    return printable_json(to_json_bytes(list(rows), indent=1).decode())
 
 
 def to_csv(rows: Sequence[Row]) -> str:

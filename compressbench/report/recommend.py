@@ -145,7 +145,14 @@ def judge_all(
     catalog: Catalog, contenders: Sequence[Contender], goals: Sequence[Goal], everyone: Sequence[Contender]
 ) -> list[Judged]:
     """Every goal asked of every contender. `everyone` has the baselines that candidates were measured against."""
-    faults = {(each.recipe, each.run_id): each.faults[0] for each in everyone if each.is_baseline and each.faults}
+    baselines = [each for each in everyone if each.is_baseline]
+    # somebody else's second baseline in a run takes nothing from the sound one
+    sound = {(each.recipe, each.run_id) for each in baselines if not each.faults}
+    faults = {
+        (each.recipe, each.run_id): each.faults[0]
+        for each in baselines
+        if each.faults and (each.recipe, each.run_id) not in sound
+    }
     found: list[Judged] = []
     for each in contenders:
         fault = faults.get((each.recipe, each.run_id), "")

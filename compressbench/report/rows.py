@@ -9,13 +9,16 @@ from compressbench.core.equivalence import Direction
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec, content_hash
 from compressbench.core.units import unit_of
-from compressbench.records.comparability import comparability_key, conditions_of
+from compressbench.records.comparability import comparability_key, conditions_of, hardware_of
+from compressbench.records.name_plausibility import implausible_names
 from compressbench.records.plausibility import implausible
 from compressbench.records.record import Record
 from compressbench.records.score import Fidelity, Score
 from compressbench.report import numbers, rankable
 from compressbench.report.against import Reference, costs_against_baseline, reference
 from compressbench.report.judged import Judged, StratumRow, judge
+from compressbench.report.number_plausibility import implausible_numbers
+from compressbench.report.one_by_one import baseline_of, rows_of_run
 from compressbench.report.verdict import Verdict
 
 _METER_OF = {
@@ -106,36 +109,38 @@ class Row(Spec):
 def rows_of(records: Iterable[Record]) -> list[Row]:
     """A row per record, in the order given. Baselines are found by run: a candidate is only compared within its own."""
     records = list(records)
-    baselines = {_run_of(r): r for r in records if r.role == "baseline"}
-    references = {run: reference(r) for run, r in baselines.items()}
-    judged = _judged(records, baselines)
-    return [_row(record, references.get(_run_of(record)), judged[at]) for at, record in enumerate(records)]
-
-
-def _run_of(record: Record) -> tuple[str, str]:
-    return record.run_id, record.recipe.hash
-
-
-def _judged(records: Sequence[Record], baselines: Mapping[tuple[str, str], Record]) -> list[Judged]:
-    """The scores of each run are judged together, for their tests are one family."""
     runs: dict[tuple[str, str], list[int]] = {}
     for at, record in enumerate(records):
-        runs.setdefault(_run_of(record), []).append(at)
-    found: dict[int, Judged] = {}
-    for run, places in runs.items():
-        found |= zip(places, judge([records[at] for at in places], baselines.get(run)), strict=True)
+        runs.setdefault((record.run_id, record.recipe.hash), []).append(at)
+    found: dict[int, Row] = {}
+    for places in runs.values():
+        found |= zip(places, rows_of_run([records[at] for at in places], _computed, _refused), strict=True)
     return [found[at] for at in range(len(records))]
 
 
+def _computed(records: Sequence[Record]) -> list[Row]:
+    """The rows of one run. Its scores are judged together, for their tests are one family."""
+    baseline = baseline_of(records)
+    compared_with = None if baseline is None else reference(baseline)
+    judged = judge(records, baseline)
+    return [_row(record, compared_with, each) for record, each in zip(records, judged, strict=True)]
+
+
 def latest(records: Sequence[Record]) -> list[Record]:
-    """Of each recipe and candidate the record of the newest run, and the baselines that those runs were paired with."""
-    newest = {(r.recipe.name, r.candidate): r for r in records}
+    """Of each recipe and candidate the record of the newest run on each machine, and the baselines that those runs were
+    paired with: another machine's numbers don't replace these.
+    """
+    newest = {_what_and_where(r): r for r in records}
     runs = {(r.recipe.name, r.run_id) for r in newest.values()}
     return [
         r
         for r in records
-        if r is newest[r.recipe.name, r.candidate] or (r.role == "baseline" and (r.recipe.name, r.run_id) in runs)
+        if r is newest[_what_and_where(r)] or (r.role == "baseline" and (r.recipe.name, r.run_id) in runs)
     ]
+
+
+def _what_and_where(record: Record) -> tuple[str, str, str]:
+    return record.recipe.name, record.candidate, hardware_of(record)
 
 
 def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
@@ -148,21 +153,9 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     is_candidate = record.role == "candidate" and record.status == "ok"
     costs = costs_against_baseline(record, baseline) if is_candidate and baseline is not None else {}
     scores = list(zip(metrics, record.scores, strict=False))
-    odd = implausible(record.scores)
+    odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, found))
     return Row(
-        recipe=record.recipe.name,
-        candidate=record.candidate,
-        role=record.role,
-        status=record.status,
-        key=record.key,
-        run_id=record.run_id,
-        created_utc=record.created_utc,
-        model=str(record.recipe.text["model"].get("id", "")),
-        baseline_id=_baseline_id(record, reference_record, conditions),
-        comparability_key=comparability_key(conditions),
-        conditions=conditions,
-        steps=" + ".join(step.use for step in record.steps),
-        scenario=record.workload["scenario"],
+        **_head(record, reference_record, conditions),
         metrics=tuple(metrics),
         directions={name: score.direction for name, score in scores},
         cells=cells,
@@ -177,6 +170,41 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
         not_rankable=(*(f"implausible: {reason}" for reason in odd), *rankable.not_rankable(record)),
         warnings=rankable.warnings(record),
     )
+
+
+def _refused(record: Record, why: str) -> Row:
+    """A row without any number, and why."""
+    metrics = metric_names(record)
+    as_read = {each.name: each for each in record.readings}
+    odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, as_read)) or (why,)
+    reason = f"implausible: {'; '.join(odd)}"
+    return Row(
+        **_head(record, None, conditions_of(record)),
+        metrics=tuple(metrics),
+        directions={name: score.direction for name, score in zip(metrics, record.scores, strict=False)},
+        cells={name: Cell(value=None, unit=unit_of(name), reason=reason) for name in (*metrics, *CELL_NAMES)},
+        against_baseline={},
+        implausible=odd,
+        not_rankable=tuple(f"implausible: {each}" for each in odd),
+    )
+
+
+def _head(record: Record, baseline: Record | None, conditions: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "recipe": record.recipe.name,
+        "candidate": record.candidate,
+        "role": record.role,
+        "status": record.status,
+        "key": record.key,
+        "run_id": record.run_id,
+        "created_utc": record.created_utc,
+        "model": record.recipe.text["model"]["id"],
+        "baseline_id": _baseline_id(record, baseline, conditions),
+        "comparability_key": comparability_key(conditions),
+        "conditions": conditions,
+        "steps": " + ".join(step.use for step in record.steps),
+        "scenario": record.workload["scenario"],
+    }
 
 
 def _baseline_id(record: Record, baseline: Record | None, conditions: Mapping[str, str]) -> str:
