@@ -11,6 +11,7 @@ from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Contender
 
 _LONGEST = 80
+_MOST_CHOICES = 4
 _CONTEXT = 12
 
 
@@ -27,7 +28,7 @@ def one_group(
     contenders: Sequence[Contender],
     *,
     force: bool = False,
-    do: str = "Choose one with --recipe or --key, or rank them all the same with --force.",
+    do: str = "",
 ) -> str:
     """ "" if all may be ranked together, else, with `force`, the watermark that whatever is printed must carry.
 
@@ -44,8 +45,20 @@ def one_group(
         f"{len(contenders)} rows fall into {len(groups)} groups that can't be ranked together",
         where=one_line(recipes),
         got="; ".join(f"{name}: {' | '.join(shown_apart(values))}" for name, values in differing.items()),
-        do=do,
+        do=do or f"Choose one with {_choices(catalog, groups)}; or rank them all the same with --force.",
     )
+
+
+def _choices(catalog: Catalog, groups: Mapping[str, Sequence[Contender]]) -> str:
+    """The options that pick one group, the newest first."""
+    newest = {key: max(catalog.row(each.at).created_utc for each in group)[:10] for key, group in groups.items()}
+    keys = sorted(groups, key=lambda key: newest[key], reverse=True)
+    said = [
+        one_line(f"--key {key} ({groups[key][0].recipe}, {len(groups[key])} rows, {newest[key]})")
+        for key in keys[:_MOST_CHOICES]
+    ]
+    left = len(groups) - len(said)
+    return " or ".join([*said, *([f"one of {left} other keys"] if left else [])])
 
 
 def differing_conditions(conditions: Sequence[Conditions]) -> dict[str, list[str]]:

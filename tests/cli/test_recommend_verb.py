@@ -167,7 +167,7 @@ def test_rows_of_other_conditions_are_not_ranked(tmp_path: Path, capsys: pytest.
     assert code == 5
     assert "hardware" in err
     assert "Another CPU" in err
-    assert "--recipe" in err
+    assert "--key" in err
     assert said(capsys, folder, "--recipe", "other")[0] == 0
     found = answered(capsys, folder, "--force")
     assert found["watermark"].startswith("NOT COMPARABLE, forced: these rows differ in hardware")
