@@ -7,7 +7,7 @@ import sys
 import typer
 
 from compressbench import __version__
-from compressbench.cli import audit, doctor, listing, plan, run, show, table, validate
+from compressbench.cli import audit, doctor, leaderboard, listing, plan, run, show, table, validate
 from compressbench.core.errors import CompressbenchError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("list")(listing.list_names)
 app.command("show")(show.show)
 app.command("audit")(audit.audit)
 app.command("table")(table.table)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("doctor")(doctor.doctor)
 
 

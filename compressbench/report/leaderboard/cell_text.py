@@ -1,0 +1,80 @@
+"""How one number of a row reads on a leaderboard: value, interval, and what may be said against the baseline."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from compressbench.core.units import unit_of
+from compressbench.report.figures import Figure
+from compressbench.report.quality_words import signed
+from compressbench.report.rows import Cell
+from compressbench.report.verdict import Verdict
+from compressbench.report.words import claim_lines, value_text
+
+Tone = Literal["good", "bad", ""]
+_GOOD, _BAD = {"faster", "improved", "equivalent"}, {"slower", "degraded"}
+
+
+class CellText(NamedTuple):
+    """`claim` is what may be said against the baseline, `claim_interval` how surely; "" where nothing is said."""
+
+    value: str
+    interval: str
+    claim: str
+    claim_interval: str
+    tone: Tone
+
+
+def cell_text(name: str, figure: Figure, units: dict[str, str]) -> CellText:
+    """`units` are those of the metrics: a cost's is in its name."""
+    unit = units.get(name) if name in units else unit_of(name)
+    claim, claim_interval = _claim(name, figure, unit or "", is_metric=name in units)
+    return CellText(
+        value=_text(name, figure.value, unit or "", figure.kind),
+        interval=_interval(name, figure, unit or ""),
+        claim=claim,
+        claim_interval=claim_interval,
+        tone=tone_of(figure),
+    )
+
+
+def tone_of(figure: Figure) -> Tone:
+    if figure.verdict in _GOOD or (figure.verdict in ("lower", "higher") and figure.verdict == figure.direction):
+        return "good"
+    return "bad" if figure.verdict in (*_BAD, "lower", "higher") else ""
+
+
+def _text(name: str, value: float | None, unit: str, kind: str = "") -> str:
+    return value_text(name, Cell.model_construct(value=value, unit=unit, kind=kind))
+
+
+def _interval(name: str, figure: Figure, unit: str) -> str:
+    """`4.10–4.32 ms`: the unit once where both ends have the same; "" for what was counted."""
+    if figure.value is None or figure.low is None or figure.high is None or figure.low == figure.high:
+        return ""
+    low, high = _text(name, figure.low, unit), _text(name, figure.high, unit)
+    number, _, suffix = low.rpartition(" ")
+    if number and high.endswith(f" {suffix}"):
+        return f"{number}–{high}"
+    return f"{low} – {high}" if " " in low else f"{low}–{high}"
+
+
+def _claim(name: str, figure: Figure, unit: str, *, is_metric: bool) -> tuple[str, str]:
+    if not figure.verdict:
+        return "", ""
+    if is_metric:
+        return _difference(figure, 100 if unit == "fraction" else 1)
+    verdict = Verdict.model_construct(
+        verdict=figure.verdict, ratio=figure.ratio, low=figure.ratio_low, high=figure.ratio_high
+    )
+    claim, interval = [*claim_lines(name, verdict), "", ""][:2]
+    return claim.replace("x", "×") if figure.ratio is not None else claim, interval
+
+
+def _difference(figure: Figure, scale: int) -> tuple[str, str]:
+    change, low, high = figure.difference, figure.difference_low, figure.difference_high
+    if change is None or low is None or high is None:
+        return figure.verdict, ""
+    half = scale * (high - low) / 2
+    texts = [signed(scale * value, half) for value in (change, low, high)]
+    return f"{texts[0]} {figure.verdict}", f"[{texts[1]}, {texts[2]}]"

@@ -1,0 +1,203 @@
+"use strict";
+// The plots: the metric against each cost, with error bars, the front, and the baseline.
+(() => {
+  const { el, kindMark, kindNames, errorBars, linkOf } = window.compressbench;
+  const Chart = window.Chart;
+  const MOST_POINTS = 1000;
+  const STYLES = {
+    baseline: "cross", quantization: "circle", pruning: "triangle", distillation: "rect", combined: "rectRot", other: "crossRot",
+  };
+  const PREFIXES = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // numbers in a unit that suits most of them, so that ticks are short
+  function scaleOf(quantity, values) {
+    if (quantity.unit === "fraction") {
+      return { factor: 100, unit: "%" };
+    }
+    const [base, per] = quantity.unit.split("/");
+    if (!base || base === "1" || values.length === 0) {
+      return { factor: 1, unit: quantity.unit === "1/s" ? "per s" : quantity.unit };
+    }
+    const middle = [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)];
+    const [size, prefix] = PREFIXES.find(([least]) => middle >= least) ?? PREFIXES.at(-1);
+    return { factor: 1 / size, unit: `${prefix}${base}${per ? ` per ${per}` : ""}` };
+  }
+
+  // the bounds of the value itself, or else as wide as those of its ratio to the baseline
+  function bounds(cell) {
+    if (cell.low !== null && cell.high !== null) {
+      return [cell.low, cell.high];
+    }
+    const isPaired = cell.ratio > 0 && cell.ratioLow > 0 && cell.ratioHigh > 0;
+    return isPaired
+      ? [(cell.value * cell.ratioLow) / cell.ratio, (cell.value * cell.ratioHigh) / cell.ratio]
+      : [cell.value, cell.value];
+  }
+
+  function pointOf(row, metric, at, scales) {
+    const [cost, score] = [row.costs[at], row.metrics[metric]];
+    if (cost.value === null || score.value === null) {
+      return null;
+    }
+    const [xs, ys] = [[cost.value, ...bounds(cost)], [score.value, ...bounds(score)]];
+    const [x, xLow, xHigh] = xs.map((value) => value * scales.x.factor);
+    const [y, yLow, yHigh] = ys.map((value) => value * scales.y.factor);
+    return { x, xLow, xHigh, y, yLow, yHigh, row };
+  }
+
+  // only rows that nothing of the drawn ones beats make a staircase: a probable tie would bend it back
+  function frontLine(points, probabilityOf, isHigherBetter, isMoreBetter) {
+    const sign = isHigherBetter ? -1 : 1;
+    const better = (one, other) => (isMoreBetter ? one > other : one < other);
+    const found = points.filter((point) => probabilityOf(point.row) >= 0.5).sort((one, other) =>
+      sign * (one.x - other.x) || (isMoreBetter ? other.y - one.y : one.y - other.y));
+    const front = [];
+    for (const point of found) {
+      if (front.length === 0 || better(point.y, front.at(-1).y)) {
+        front.push(point);
+      }
+    }
+    return front;
+  }
+
+  function fewer(points, probabilityOf) {
+    if (points.length <= MOST_POINTS) {
+      return points;
+    }
+    const kept = points.filter((point) => probabilityOf(point.row) >= 0.5 || point.row.kind === "baseline");
+    const others = points.filter((point) => !kept.includes(point));
+    const step = Math.max(1, others.length / MOST_POINTS);
+    return [...kept.slice(0, MOST_POINTS),
+      ...Array.from({ length: Math.floor(others.length / step) }, (_, at) => others[Math.floor(at * step)])];
+  }
+
+  const niceNumber = (value) =>
+    Math.abs(value) >= 1e6 ? value.toExponential(0) : Number(value.toPrecision(4)).toLocaleString("en-US");
+
+  function axis(quantity, scale, isLog, values) {
+    const arrow = quantity.isHigherBetter ? "more is better" : "less is better";
+    const unit = scale.unit ? ` (${scale.unit})` : "";
+    const ticks = {
+      color: colour("--muted"), maxTicksLimit: 6, maxRotation: 0,
+      callback(value) {
+        const digit = Number(String(value.toExponential()).charAt(0));
+        return isLog && ![1, 2, 5].includes(digit) ? "" : niceNumber(value);
+      },
+    };
+    return {
+      type: isLog ? "logarithmic" : "linear",
+      grace: isLog ? undefined : "6%",
+      min: isLog ? Math.min(...values) * 0.9 : undefined,
+      max: isLog ? Math.max(...values) * 1.1 : undefined,
+      title: { display: true, text: `${quantity.title}${unit}, ${arrow}`, color: colour("--muted"), font: { size: 12 } },
+      grid: { color: colour("--line"), drawTicks: false },
+      border: { display: false },
+      ticks,
+    };
+  }
+
+  const isWide = (values) => Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > 8;
+
+  function tooltipLines(point, group, metric, at) {
+    return [[group.metrics[metric], point.row.metrics[metric]], [group.costs[at], point.row.costs[at]]].map(
+      ([quantity, cell]) => {
+        const claim = [cell.claim, cell.claimInterval].filter(Boolean).join(" ");
+        return `${quantity.title}: ${cell.text}${cell.interval ? ` (${cell.interval})` : ""}${claim ? `, ${claim}` : ""}`;
+      });
+  }
+
+  class Plot {
+    constructor(box, plot) {
+      Object.assign(this, { box, plot });
+    }
+
+    draw(group, all, shown, metric) {
+      const at = group.plots[this.plot];
+      const [cost, quality] = [group.costs[at], group.metrics[metric]];
+      const probabilityOf = (row) => row.front[metric][this.plot] ?? 0;
+      const valuesOf = (cellOf) => all.map((row) => cellOf(row).value).filter((value) => value !== null);
+      const scales = { x: scaleOf(cost, valuesOf((row) => row.costs[at])), y: scaleOf(quality, valuesOf((row) => row.metrics[metric])) };
+      const points = shown.map((row) => pointOf(row, metric, at, scales)).filter(Boolean);
+      const drawn = fewer(points, probabilityOf);
+      const front = frontLine(points, probabilityOf, cost.isHigherBetter, quality.isHigherBetter);
+      this.figure(cost, quality, points, drawn, front);
+      const [xs, ys] = [drawn.flatMap((each) => [each.xLow, each.xHigh]), drawn.flatMap((each) => [each.yLow, each.yHigh])];
+      const axes = { x: axis(cost, scales.x, isWide(xs), xs), y: axis(quality, scales.y, isWide(ys), ys) };
+      this.chart?.destroy();
+      this.chart = new Chart(this.canvas, {
+        type: "scatter",
+        data: { datasets: this.datasets(drawn, probabilityOf) },
+        options: this.options(axes, group, metric, at, {
+          front, isHigherBetter: cost.isHigherBetter, frontColour: colour("--front"), baselineColour: colour("--faint"),
+          baselines: drawn.filter((point) => point.row.kind === "baseline").slice(0, 3),
+        }),
+        plugins: [errorBars],
+      });
+    }
+
+    // the canvas is a picture with a summary; the table has every number
+    figure(cost, quality, points, drawn, front) {
+      const names = front.slice(0, 6).map((point) => point.row.name).join(", ");
+      const summary = `${quality.title} against ${cost.title} of ${points.length} rows. ` +
+        (names ? `On the front, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
+      const title = `${quality.title} against ${cost.title}`;
+      const few = drawn.length < points.length ? el("p", { class: "muted" }, `${drawn.length} of ${points.length} rows drawn`) : "";
+      this.canvas = el("canvas", { role: "img", "aria-label": summary });
+      this.box.replaceChildren(el("figcaption", {}, title, few), el("div", { class: "canvas" }, this.canvas));
+    }
+
+    datasets(points, probabilityOf) {
+      return Object.keys(STYLES).map((kind) => {
+        const found = points.filter((point) => point.row.kind === kind);
+        const shade = colour(`--kind-${kind}`);
+        return {
+          label: kind, data: found, pointStyle: STYLES[kind], borderColor: shade,
+          backgroundColor: found.map((point) => (probabilityOf(point.row) >= 0.5 ? shade : colour("--surface"))),
+          pointBackgroundColor: found.map((point) => (probabilityOf(point.row) >= 0.5 ? shade : colour("--surface"))),
+          borderWidth: kind === "baseline" || kind === "other" ? 2.5 : 1.75,
+          radius: kind === "baseline" ? 7 : 5, hoverRadius: 8, hitRadius: 6,
+        };
+      });
+    }
+
+    options(axes, group, metric, at, front) {
+      return {
+        animation: false, responsive: true, maintainAspectRatio: false,
+        interaction: { mode: "nearest", intersect: true },
+        scales: axes,
+        onClick: (_, found, chart) => {
+          if (found.length > 0) {
+            window.location.href = linkOf(chart.data.datasets[found[0].datasetIndex].data[found[0].index].row.id);
+          }
+        },
+        onHover: (event, found) => (event.native.target.style.cursor = found.length > 0 ? "pointer" : "default"),
+        plugins: {
+          legend: { display: false },
+          errorBars: front,
+          tooltip: {
+            displayColors: false,
+            backgroundColor: colour("--tip"), titleColor: colour("--tip-text"), bodyColor: colour("--tip-text"),
+            padding: 10, cornerRadius: 6,
+            callbacks: {
+              title: (found) => found[0].raw.row.name,
+              label: (found) => tooltipLines(found.raw, group, metric, at),
+            },
+          },
+        },
+      };
+    }
+  }
+
+  function drawKinds(box, rows) {
+    const there = new Set(rows.map((row) => row.kind));
+    const marks = Object.keys(kindNames).filter((kind) => there.has(kind));
+    box.replaceChildren(
+      ...marks.map((kind) => el("li", {}, kindMark(kind, false), kindNames[kind])),
+      el("li", {}, el("span", { class: "front-line", "aria-hidden": "true" }), "front; filled marks are probably on it"),
+    );
+  }
+
+  Object.assign(window.compressbench, { Plot, drawKinds });
+})();
