@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compressbench.core.names import one_line
 from compressbench.report.figures import Contender
-from compressbench.report.leaderboard.cell_text import cell_text
+from compressbench.report.leaderboard.cell_text import cell_text, quantity_title
 from compressbench.report.positions import standing
-from compressbench.report.words import title
 
 
 def answer_of(
     contenders: Sequence[Contender], metric: str, costs: Sequence[str], units: Mapping[str, str]
 ) -> tuple[Contender | None, str]:
-    """The candidate to deploy and why: of those with no degraded metric the one whose speed stands first.
+    """The candidate to deploy, and why, in a sentence that doesn't name it.
+
+    Of those with no degraded metric the one whose speed stands first.
 
     None, and what is missing, where no candidate has both its metrics undegraded and a speed that may be compared.
     """
@@ -27,7 +27,7 @@ def answer_of(
     others = len([at for at in stands if not contenders[at].is_baseline]) - len(sound)
     facts = [_fact(best, name, units) for name in (metric, speed) if name in best.figures]
     dropped = f" {others} that lost in a metric {'was' if others == 1 else 'were'} passed over." if others else ""
-    return best, f"{one_line(best.candidate)}: {'; '.join(facts)}.{dropped}"
+    return best, f"{'; '.join(facts)}.{dropped}"
 
 
 def _is_degraded(contender: Contender) -> bool:
@@ -43,6 +43,6 @@ def _no_answer(contenders: Sequence[Contender]) -> str:
 
 
 def _fact(contender: Contender, name: str, units: Mapping[str, str]) -> str:
-    text = cell_text(name, contender.figures[name], dict(units))
+    text = cell_text(name, contender.figures[name], units)
     claim = f" ({text.claim} {text.claim_interval})" if text.claim else ""
-    return f"{one_line(title(name))} {text.value}{claim}".replace(" )", ")")
+    return f"{quantity_title(name)} {text.value}{claim}".replace(" )", ")")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from compressbench.report.figures import Contender
+from compressbench.report.leaderboard.cell_text import CellText
 
 Badge = Literal[
     "measured", "estimated", "modelled", "contended", "unsteady", "implausible", "false claim", "failed", "baseline"
@@ -28,7 +29,7 @@ class Rank(NamedTuple):
 class Place(NamedTuple):
     """One row of a group. `ranks` are by metric; a metric that is not there has a reason in `not_ranked`, and a cost that
     may not be compared has one there too. `front` has, by metric and cost, how probable it is that no other row is
-    better in both. `id` is the same whenever a board is built of the same record.
+    better in both. `texts` say how its figures read. `id` is the same whenever a board is built of the same record.
     """
 
     id: str
@@ -38,11 +39,12 @@ class Place(NamedTuple):
     ranks: Mapping[str, Rank]
     not_ranked: Mapping[str, str]
     front: Mapping[tuple[str, str], float]
+    texts: Mapping[str, CellText]
 
 
 class Group(NamedTuple):
     """Rows of one comparability key, the best first. `metric` is the headline one, `plots` the costs that are drawn against
-    it, `units` those of the metrics, `answer` what may be deployed, in a sentence or two, and `answer_id` its row.
+    it, `units` are those of the metrics. `answer_id` is the row to deploy, "" if there is none, and `answer` says why.
     """
 
     key: str
@@ -57,6 +59,12 @@ class Group(NamedTuple):
     places: tuple[Place, ...]
     answer: str
     answer_id: str
+
+    @property
+    def answer_text(self) -> str:
+        """With the name of what to deploy in front."""
+        chosen = [place.contender.candidate for place in self.places if self.answer_id and place.id == self.answer_id]
+        return f"{chosen[0]}: {self.answer}" if chosen else self.answer
 
 
 class Board(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from compressbench.core.dominance import front_probabilities
 from compressbench.core.ranking import ranking
 from compressbench.core.spec import content_hash
 from compressbench.records.store import stem_of
@@ -14,8 +15,8 @@ from compressbench.report.groups import groups_of
 from compressbench.report.leaderboard.answer import answer_of
 from compressbench.report.leaderboard.badges import badges_of, kind_of
 from compressbench.report.leaderboard.board import Board, Group, Place, Rank
+from compressbench.report.leaderboard.cell_text import cell_text
 from compressbench.report.leaderboard.group_title import subtitle_of, title_of
-from compressbench.report.leaderboard.stand_in import front_probabilities
 from compressbench.report.positions import Standing, standing
 
 _SPEEDS = ("throughput_per_s", "max_rate_per_s", "latency_p50_s", "ttft_p50_s", "tpot_p50_s")
@@ -43,7 +44,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
     costs = costs_of(contenders, row.scenario)
     units = {name: row.cells[name].unit if name in row.cells else "" for name in metrics}
     metric = metrics[0] if metrics else ""
-    places = _places(contenders, metrics, costs, ids)
+    places = _places(contenders, units, costs, ids)
     chosen, sentence = answer_of(contenders, metric, costs, units)
     return Group(
         key=contenders[0].comparability_key,
@@ -84,13 +85,12 @@ def _order(place: Place, metric: str) -> tuple[int, int, int]:
 
 
 def _places(
-    contenders: Sequence[Contender], metrics: Sequence[str], costs: Sequence[str], ids: Mapping[int, str]
+    contenders: Sequence[Contender], units: Mapping[str, str], costs: Sequence[str], ids: Mapping[int, str]
 ) -> list[Place]:
-    standings = {name: standing(contenders, name) for name in (*metrics, *costs)}
-    ranks = {metric: _ranks(standings[metric]) for metric in metrics}
-    fronts = {
-        (metric, cost): _front(standings[metric], standings[cost]) for metric in metrics for cost in _plots(costs)
-    }
+    """`units` are those of the metrics."""
+    standings = {name: standing(contenders, name) for name in (*units, *costs)}
+    ranks = {metric: _ranks(standings[metric]) for metric in units}
+    fronts = {(metric, cost): _front(standings[metric], standings[cost]) for metric in units for cost in _plots(costs)}
     return [
         Place(
             id=ids[each.at],
@@ -100,6 +100,7 @@ def _places(
             ranks={metric: found[at] for metric, found in ranks.items() if at in found},
             not_ranked=_reasons(each, at, standings),
             front={pair: found[at] for pair, found in fronts.items() if at in found},
+            texts={name: cell_text(name, figure, units) for name, figure in each.figures.items() if name in standings},
         )
         for at, each in enumerate(contenders)
     ]
@@ -128,7 +129,7 @@ def _ranks(found: Standing) -> dict[int, Rank]:
 
 def _front(metric: Standing, cost: Standing) -> dict[int, float]:
     places = [at for at in metric.positions if at in cost.positions]
-    points = [(tuple(metric.positions[at]), tuple(cost.positions[at])) for at in places]
+    points = [(metric.positions[at], cost.positions[at]) for at in places]
     return dict(zip(places, front_probabilities(points, seed=0), strict=True)) if points else {}
 
 

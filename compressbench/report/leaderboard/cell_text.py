@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
+from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.figures import Figure
 from compressbench.report.quality_words import signed
-from compressbench.report.rows import Cell
-from compressbench.report.verdict import Verdict
-from compressbench.report.words import claim_lines, value_text
+from compressbench.report.words import DASH, claim_lines, title, value_text
+
+if TYPE_CHECKING:
+    from compressbench.report.rows import Cell
+    from compressbench.report.verdict import Verdict
 
 Tone = Literal["good", "bad", ""]
 _GOOD, _BAD = {"faster", "improved", "equivalent"}, {"slower", "degraded"}
@@ -25,7 +29,33 @@ class CellText(NamedTuple):
     tone: Tone
 
 
-def cell_text(name: str, figure: Figure, units: dict[str, str]) -> CellText:
+NOTHING = CellText(DASH, "", "", "", "")
+
+
+class _Number(NamedTuple):
+    """What is read of a Cell, which takes ten times longer to make."""
+
+    value: float | None
+    unit: str
+    kind: str
+
+
+class _Claim(NamedTuple):
+    """What is read of a Verdict."""
+
+    verdict: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def quantity_title(name: str) -> str:
+    """`perplexity (tinyshakespeare)` of a metric that stands twice and is told apart by its data."""
+    metric, _, place = name.partition("@")
+    return one_line(f"{title(metric)} ({place.rpartition(':')[2] or place})" if place else title(name))
+
+
+def cell_text(name: str, figure: Figure, units: Mapping[str, str]) -> CellText:
     """`units` are those of the metrics: a cost's is in its name."""
     unit = units.get(name) if name in units else unit_of(name)
     claim, claim_interval = _claim(name, figure, unit or "", is_metric=name in units)
@@ -45,7 +75,7 @@ def tone_of(figure: Figure) -> Tone:
 
 
 def _text(name: str, value: float | None, unit: str, kind: str = "") -> str:
-    return value_text(name, Cell.model_construct(value=value, unit=unit, kind=kind))
+    return value_text(name, cast("Cell", _Number(value, unit, kind)))
 
 
 def _interval(name: str, figure: Figure, unit: str) -> str:
@@ -64,10 +94,8 @@ def _claim(name: str, figure: Figure, unit: str, *, is_metric: bool) -> tuple[st
         return "", ""
     if is_metric:
         return _difference(figure, 100 if unit == "fraction" else 1)
-    verdict = Verdict.model_construct(
-        verdict=figure.verdict, ratio=figure.ratio, low=figure.ratio_low, high=figure.ratio_high
-    )
-    claim, interval = [*claim_lines(name, verdict), "", ""][:2]
+    verdict = _Claim(figure.verdict, figure.ratio, figure.ratio_low, figure.ratio_high)
+    claim, interval = [*claim_lines(name, cast("Verdict", verdict)), "", ""][:2]
     return claim.replace("x", "×") if figure.ratio is not None else claim, interval
 
 

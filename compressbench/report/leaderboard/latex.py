@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from compressbench.core.names import one_line
 from compressbench.report.leaderboard.board import Board, Group, Place
+from compressbench.report.leaderboard.cell_text import quantity_title
 from compressbench.report.leaderboard.text_forms import lines_of, rank_text
-from compressbench.report.words import title
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -34,12 +34,13 @@ _SPECIAL = {
     "·": r"$\cdot$",
     "…": r"\ldots{}",
 }
+_NEXT = r" \\ "
 _DASHES = re.compile("-(?=-)")
 _INTERVAL = re.compile(r"\[([+-]?[\d.,]+), ([+-]?[\d.,]+)\]")
 
 
 def to_latex(board: Board) -> str:
-    """Tables to \\input into a document that loads booktabs and makecell; text other than ASCII needs XeLaTeX or LuaLaTeX."""
+    """Tables to \\input into a document that loads booktabs and makecell. Names beyond ASCII need XeLaTeX."""
     head = "% needs \\usepackage{booktabs,makecell,textcomp}\n"
     return head + "\n".join(_table(group) for group in board.groups)
 
@@ -57,10 +58,10 @@ def _table(group: Group) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(group.title)}: {escape(group.subtitle)}. {escape(group.answer)}}}",
+        rf"\caption{{{escape(group.title)}: {escape(group.subtitle)}. {escape(group.answer_text)}}}",
         rf"\begin{{tabular}}{{ll{'r' * len(names)}}}",
         r"\toprule",
-        _line(["rank", "candidate", *(escape(title(name)) for name in names)]),
+        _line(["rank", "candidate", *(escape(quantity_title(name)) for name in names)]),
         r"\midrule",
         *(_line(_cells(place, group)) for place in ranked),
         *([r"\midrule"] if unranked else []),
@@ -83,8 +84,8 @@ def _cells(place: Place, group: Group) -> list[str]:
 
 def _numbers(place: Place, group: Group) -> Iterator[str]:
     for name in (*group.metrics, *group.costs):
-        lines = [_math(line) for line in lines_of(place, group, name)]
-        yield lines[0] if len(lines) == 1 else rf"\makecell[r]{{{' \\\\ '.join(lines)}}}"
+        lines = [_math(line) for line in lines_of(place, name)]
+        yield lines[0] if len(lines) == 1 else rf"\makecell[r]{{{_NEXT.join(lines)}}}"
 
 
 def _unranked(place: Place, group: Group) -> list[str]:

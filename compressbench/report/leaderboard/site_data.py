@@ -1,10 +1,10 @@
-"""A board as data for its page: ASCII scripts, small enough for ten thousand rows, with nothing in them that could be run."""
+"""A board as data for its page: ASCII scripts, small enough for ten thousand rows, with nothing that could run."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from compressbench.core.names import one_line
@@ -12,8 +12,7 @@ from compressbench.core.units import unit_of
 from compressbench.report.figures import HIGHER_IS_BETTER, Figure
 from compressbench.report.leaderboard.badges import BADGE_MEANINGS
 from compressbench.report.leaderboard.board import Board, Group, Place
-from compressbench.report.leaderboard.cell_text import cell_text
-from compressbench.report.words import title
+from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
@@ -64,7 +63,7 @@ def _quantity(name: str, group: Group) -> dict[str, Any]:
     figures = [each.contender.figures[name] for each in group.places if name in each.contender.figures]
     direction = next((each.direction for each in figures if each.verdict or each.value is not None), "lower")
     return {
-        "title": one_line(title(name)),
+        "title": quantity_title(name),
         "unit": group.units[name] if is_metric else unit_of(name),
         "isHigherBetter": direction == "higher" if is_metric else name in HIGHER_IS_BETTER,
     }
@@ -88,8 +87,8 @@ def _row(place: Place, group: Group, strings: dict[str, int], has_recipes: bool)
         "date": date_of(found.run_id),
         "badges": list(place.badges),
         "ranks": [_rank(place, metric, strings) for metric in group.metrics],
-        "metrics": [_cell(place, name, group.units, strings) for name in group.metrics],
-        "costs": [_cell(place, name, group.units, strings) for name in group.costs],
+        "metrics": [_cell(place, name, strings) for name in group.metrics],
+        "costs": [_cell(place, name, strings) for name in group.costs],
         "front": [[_probability(place, metric, cost) for cost in group.plots] for metric in group.metrics],
     }
     return row | {"recipe": one_line(found.recipe)} if has_recipes else row
@@ -118,10 +117,10 @@ def _probability(place: Place, metric: str, cost: str) -> float | None:
     return None if found is None else round(found, 3)
 
 
-def _cell(place: Place, name: str, units: Mapping[str, str], strings: dict[str, int]) -> list[Any]:
+def _cell(place: Place, name: str, strings: dict[str, int]) -> list[Any]:
     """Value and bounds, how they read, what is claimed, how it is coloured, ratio and bounds, and a reason's place."""
     figure = place.contender.figures.get(name, Figure(None, reason="it was not asked"))
-    text = cell_text(name, figure, units)
+    text = place.texts.get(name, NOTHING)
     why = place.not_ranked.get(name, "") if figure.value is not None else figure.reason or "it was not recorded"
     cell: list[Any] = [
         *_short((figure.value, figure.low, figure.high)),

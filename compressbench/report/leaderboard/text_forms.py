@@ -12,9 +12,8 @@ from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.figures import Figure
 from compressbench.report.leaderboard.board import Board, Group, Place
-from compressbench.report.leaderboard.cell_text import cell_text
+from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
 from compressbench.report.plain import _escape, _inert, _line
-from compressbench.report.words import title
 
 _PARTS = ("value", "low", "high", "kind", "verdict", "ratio", "ratio_low", "ratio_high", "difference",
           "difference_low", "difference_high", "reason")  # fmt: skip
@@ -29,15 +28,20 @@ def to_markdown(board: Board) -> str:
 
 def _markdown_group(group: Group) -> str:
     names = (*group.metrics, *group.costs)
-    lines = [f"## {_escape(group.title)}", "", _escape(group.subtitle), "", f"**Answer:** {_escape(group.answer)}", ""]
+    lines = [
+        f"## {_escape(group.title)}",
+        "",
+        _escape(group.subtitle),
+        "",
+        f"**Answer:** {_escape(group.answer_text)}",
+        "",
+    ]
     lines += [
-        _line(["rank", "candidate", *(_escape(title(name)) for name in names)]),
+        _line(["rank", "candidate", *(_escape(quantity_title(name)) for name in names)]),
         "|---:|---|" + "---:|" * len(names),
     ]
     ranked = [place for place in group.places if group.metric in place.ranks]
-    lines += [
-        _line([_escape(rank_text(place, group.metric)), *_markdown_cells(place, group, names)]) for place in ranked
-    ]
+    lines += [_line([_escape(rank_text(place, group.metric)), *_markdown_cells(place, names)]) for place in ranked]
     unranked = [place for place in group.places if group.metric not in place.ranks]
     lines += [""] + [
         f"- not ranked: **{_escape(place.contender.candidate)}**: {_escape(place.not_ranked.get(group.metric, ''))}"
@@ -47,16 +51,16 @@ def _markdown_group(group: Group) -> str:
     return "\n".join([*lines, "", f"Conditions (key {group.key}):", "", *conditions, ""])
 
 
-def _markdown_cells(place: Place, group: Group, names: Sequence[str]) -> Iterator[str]:
+def _markdown_cells(place: Place, names: Sequence[str]) -> Iterator[str]:
     found = place.contender
     yield f"**{_escape(found.candidate)}**" + (f"<br>{_escape(found.steps)}" if found.steps else "")
     for name in names:
-        yield "<br>".join(_escape(line) for line in lines_of(place, group, name))
+        yield "<br>".join(_escape(line) for line in lines_of(place, name))
 
 
-def lines_of(place: Place, group: Group, name: str) -> list[str]:
+def lines_of(place: Place, name: str) -> list[str]:
     """Value, its interval, the claim against the baseline, its interval; what isn't there is left out."""
-    text = cell_text(name, place.contender.figures.get(name, Figure(None)), group.units)
+    text = place.texts.get(name, NOTHING)
     return [part for part in (text.value, text.interval, f"{text.claim} {text.claim_interval}".strip()) if part]
 
 
@@ -97,17 +101,14 @@ def _csv_row(place: Place, group: Group, names: Sequence[str]) -> list[Any]:
 
 
 def to_json(board: Board) -> str:
-    """Groups with their conditions, their answer and their rows."""
-    data = {
-        "title": one_line(board.title),
-        "groups": [_json_group(group) for group in board.groups],
-        "unreadable": list(board.unreadable),
-    }
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+    """Groups with their conditions, their answer and their rows, a row on each line; a missing value is null."""
+    left_out = json.dumps(list(board.unreadable))
+    groups = ",\n".join(_json_group(group) for group in board.groups)
+    return f'{{"title": {json.dumps(one_line(board.title))}, "unreadable": {left_out}, "groups": [\n{groups}]}}\n'
 
 
-def _json_group(group: Group) -> dict[str, Any]:
-    return {
+def _json_group(group: Group) -> str:
+    head = {
         "key": group.key,
         "title": group.title,
         "subtitle": group.subtitle,
@@ -117,8 +118,9 @@ def _json_group(group: Group) -> dict[str, Any]:
         "costs": list(group.costs),
         "answer": group.answer,
         "answer_id": group.answer_id or None,
-        "rows": [_json_row(place, group) for place in group.places],
     }
+    rows = ",\n".join(json.dumps(_json_row(place, group), allow_nan=False) for place in group.places)
+    return f'{json.dumps(head)[:-1]}, "rows": [\n{rows}]}}'
 
 
 def _json_row(place: Place, group: Group) -> dict[str, Any]:
@@ -155,4 +157,7 @@ def _shown(place: Place, group: Group) -> Iterator[tuple[str, Figure]]:
 
 
 def _json_figure(name: str, figure: Figure, group: Group) -> dict[str, Any]:
-    return {**figure._asdict(), "unit": group.units.get(name, unit_of(name))}
+    """What is known of it; its value also where there is none."""
+    found = figure._asdict()
+    known = {key: value for key, value in found.items() if value not in (None, "") or key == "value"}
+    return {**known, "unit": group.units.get(name, unit_of(name))}

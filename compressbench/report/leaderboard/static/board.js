@@ -38,12 +38,13 @@
     showPager();
     // plots may come a moment later, the table must follow every key
     clearTimeout(redraw);
-    redraw = setTimeout(showPlots, 60);
+    redraw = setTimeout(showPlots, 250);
   }
 
-  function showPlots() {
-    const group = board.groups[state.group];
-    plots.forEach((plot) => plot.draw(group, state.rows, state.shown, state.metric));
+  // one after the other, so that a key that is pressed meanwhile needn't wait for all of them
+  function showPlots(at = 0) {
+    plots[at].draw(board.groups[state.group], state.rows, state.shown, state.metric);
+    redraw = at + 1 < plots.length ? setTimeout(showPlots, 0, at + 1) : 0;
   }
 
   function showAnswer(group) {
@@ -132,7 +133,7 @@
   function makeLegend() {
     const rules = [
       ["rank", "An interval: the row is better than those below it and worse than those above it, as far as the data can tell. Rows that share a letter can't be told apart."],
-      ["intervals", "95 %. Those in brackets are of the difference from the baseline or of the ratio to it, paired within one run. The small line under a value shows that ratio; its tick is the baseline."],
+      ["intervals", "95 %. Those in brackets are of the difference from the baseline or of the ratio to it, paired within one run. The small line under a value shows that ratio; its tick is the baseline. In the plots a value that has no interval of its own gets that of its ratio."],
       ["—", "There is no number. Press it, and it says why."],
     ];
     const badges = Object.entries(board.badges).map(([badge, meaning]) =>
@@ -150,7 +151,7 @@
       fromAddress();
     }
   });
-  document.addEventListener("themechange", showPlots);
+  document.addEventListener("themechange", () => state.rows.length > 0 && showPlots());
   if (board.groups.length > 0) {
     fromAddress();
   }

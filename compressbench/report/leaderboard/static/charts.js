@@ -3,7 +3,7 @@
 (() => {
   const { el, kindMark, kindNames, errorBars, linkOf } = window.compressbench;
   const Chart = window.Chart;
-  const MOST_POINTS = 1000;
+  const MOST_POINTS = 800;
   const STYLES = {
     baseline: "cross", quantization: "circle", pruning: "triangle", distillation: "rect", combined: "rectRot", other: "crossRot",
   };
@@ -67,7 +67,8 @@
       return points;
     }
     const kept = points.filter((point) => probabilityOf(point.row) >= 0.5 || point.row.kind === "baseline");
-    const others = points.filter((point) => !kept.includes(point));
+    const isKept = new Set(kept);
+    const others = points.filter((point) => !isKept.has(point));
     const step = Math.max(1, others.length / MOST_POINTS);
     return [...kept.slice(0, MOST_POINTS),
       ...Array.from({ length: Math.floor(others.length / step) }, (_, at) => others[Math.floor(at * step)])];
@@ -91,7 +92,7 @@
       grace: isLog ? undefined : "6%",
       min: isLog ? Math.min(...values) * 0.9 : undefined,
       max: isLog ? Math.max(...values) * 1.1 : undefined,
-      title: { display: true, text: `${quantity.title}${unit}, ${arrow}`, color: colour("--muted"), font: { size: 12 } },
+      title: { display: true, text: `${quantity.title.split(" (")[0]}${unit}, ${arrow}`, color: colour("--muted"), font: { size: 12 } },
       grid: { color: colour("--line"), drawTicks: false },
       border: { display: false },
       ticks,
@@ -106,6 +107,14 @@
         const claim = [cell.claim, cell.claimInterval].filter(Boolean).join(" ");
         return `${quantity.title}: ${cell.text}${cell.interval ? ` (${cell.interval})` : ""}${claim ? `, ${claim}` : ""}`;
       });
+  }
+
+  function frontWords(probability) {
+    if (probability === null) {
+      return "not compared in this plot";
+    }
+    const percent = Math.round(100 * probability);
+    return `on the front with ${percent > 99 ? "more than 99" : percent < 1 ? "less than 1" : percent} % probability`;
   }
 
   class Plot {
@@ -183,6 +192,7 @@
             callbacks: {
               title: (found) => found[0].raw.row.name,
               label: (found) => tooltipLines(found.raw, group, metric, at),
+              afterBody: (found) => frontWords(found[0].raw.row.front[metric][this.plot]),
             },
           },
         },

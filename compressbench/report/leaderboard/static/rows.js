@@ -59,7 +59,7 @@
     if (cell.value === null) {
       td.append(el("span", { class: "value" }, whyButton("—", cell.reason, "why")));
     } else {
-      const isEstimate = /^(.*) \((est\.|model)\)$/.exec(cell.text);
+      const isEstimate = /^(.*) (\((?:est\.|model)\))$/.exec(cell.text);
       const value = el("span", { class: "value" }, isEstimate ? isEstimate[1] : cell.text);
       if (isEstimate) {
         value.append(el("span", { class: "mark" }, ` ${isEstimate[2]}`));
@@ -122,7 +122,9 @@
   }
 
   function linkCell(row) {
-    const button = el("button", { type: "button", class: "quiet copy", "aria-label": `Copy the link to ${row.name}` }, "link");
+    const button = el("button", { type: "button", class: "quiet copy", "aria-label": `Copy the link to ${row.name}`, title: "copy the link" },
+      svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" },
+        svg("path", { d: "M6.5 9.5l3-3M7 4.5l1.2-1.2a3 3 0 0 1 4.3 4.3L11.3 8.8M9 11.5l-1.2 1.2a3 3 0 0 1-4.3-4.3l1.2-1.2" })));
     button.addEventListener("click", async () => {
       const address = new URL(linkOf(row.id), window.location.href).href;
       try {

@@ -65,11 +65,11 @@
         ...group.costs.map((_, at) => spanOf(rows, (row) => row.costs[at]))];
       this.heads = this.columns.map((column, at) => this.head(column, at));
       this.body = el("tbody", { role: "rowgroup" });
-      const action = el("th", { scope: "col", role: "columnheader" }, el("span", { class: "hidden" }, "link"));
+      const action = el("th", { scope: "col", role: "columnheader" }, el("span", { class: "visually-hidden" }, "link"));
       this.box.replaceChildren(
         el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": this.caption },
           el("table", { role: "table" },
-            el("caption", { class: "hidden" }, this.caption),
+            el("caption", { class: "visually-hidden" }, this.caption),
             el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...this.heads, action)),
             this.body)),
       );
