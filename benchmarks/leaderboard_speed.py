@@ -151,7 +151,7 @@ def in_browser(page_file: Path) -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.add_init_script(FIRST_ROW)
             page.goto(page_file.as_uri())
-            page.wait_for_function("window.firstRow !== undefined")
+            page.wait_for_selector("#ranked tbody tr")
             firsts.append(page.evaluate("window.firstRow"))
         page.wait_for_timeout(3000)
         found = page.evaluate(MEASURE)

@@ -13,6 +13,9 @@ Badge = Literal[
 ]
 Kind = Literal["baseline", "quantization", "pruning", "distillation", "combined", "other"]
 
+ON_FRONT = 0.5
+"""From this probability on a row is marked as one of a front."""
+
 
 class Rank(NamedTuple):
     """`low` and `high` enclose a rank, 1 for the best. Rows that share one of `letters` can't be told apart."""

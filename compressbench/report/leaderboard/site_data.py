@@ -11,7 +11,7 @@ from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.figures import HIGHER_IS_BETTER, Figure
 from compressbench.report.leaderboard.badges import BADGE_MEANINGS
-from compressbench.report.leaderboard.board import Board, Group, Place
+from compressbench.report.leaderboard.board import ON_FRONT, Board, Group, Place
 from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -35,6 +35,7 @@ def index_data(board: Board) -> dict[str, Any]:
     """What the page knows before it has read any rows."""
     return {
         "title": one_line(board.title),
+        "onFront": ON_FRONT,
         "badges": BADGE_MEANINGS,
         "unreadable": [one_line(reason) for reason in board.unreadable],
         "groups": [_head(group) for group in board.groups],

@@ -7,7 +7,7 @@
   const state = { group: 0, metric: 0, rows: [], shown: [] };
   const decoded = new Map();
 
-  const isOnFront = (row) => row.front[state.metric].some((probability) => probability >= 0.5);
+  const isOnFront = (row) => row.front[state.metric].some((probability) => probability >= board.onFront);
   const isRanked = (row) => row.ranks[state.metric].why === "";
 
   const ranked = new Table($("ranked"), "Ranked rows", { onSort: showPager });
@@ -18,7 +18,7 @@
 
   function showPager() {
     const left = ranked.numLeft;
-    const button = el("button", { type: "button" }, `Show ${Math.min(100, left)} more`);
+    const button = el("button", { type: "button" }, `Show ${Math.min(60, left)} more`);
     button.addEventListener("click", () => {
       const first = ranked.numShown;
       ranked.more();

@@ -51,7 +51,7 @@
   function frontLine(points, probabilityOf, isHigherBetter, isMoreBetter) {
     const sign = isHigherBetter ? -1 : 1;
     const better = (one, other) => (isMoreBetter ? one > other : one < other);
-    const found = points.filter((point) => probabilityOf(point.row) >= 0.5).sort((one, other) =>
+    const found = points.filter((point) => probabilityOf(point.row) >= window.compressbench.board.onFront).sort((one, other) =>
       sign * (one.x - other.x) || (isMoreBetter ? other.y - one.y : one.y - other.y));
     const front = [];
     for (const point of found) {
@@ -66,7 +66,7 @@
     if (points.length <= MOST_POINTS) {
       return points;
     }
-    const kept = points.filter((point) => probabilityOf(point.row) >= 0.5 || point.row.kind === "baseline");
+    const kept = points.filter((point) => probabilityOf(point.row) >= window.compressbench.board.onFront || point.row.kind === "baseline");
     const isKept = new Set(kept);
     const others = points.filter((point) => !isKept.has(point));
     const step = Math.max(1, others.length / MOST_POINTS);
@@ -163,8 +163,8 @@
         const shade = colour(`--kind-${kind}`);
         return {
           label: kind, data: found, pointStyle: STYLES[kind], borderColor: shade,
-          backgroundColor: found.map((point) => (probabilityOf(point.row) >= 0.5 ? shade : colour("--surface"))),
-          pointBackgroundColor: found.map((point) => (probabilityOf(point.row) >= 0.5 ? shade : colour("--surface"))),
+          backgroundColor: found.map((point) => (probabilityOf(point.row) >= window.compressbench.board.onFront ? shade : colour("--surface"))),
+          pointBackgroundColor: found.map((point) => (probabilityOf(point.row) >= window.compressbench.board.onFront ? shade : colour("--surface"))),
           borderWidth: kind === "baseline" || kind === "other" ? 2.5 : 1.75,
           radius: kind === "baseline" ? 7 : 5, hoverRadius: 8, hitRadius: 6,
         };
