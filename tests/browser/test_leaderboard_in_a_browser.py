@@ -205,7 +205,7 @@ def test_plots_say_in_words_what_they_show(index: Path, watched: Any) -> None:
     page.locator("canvas").nth(3).wait_for()
     labels = [each.get_attribute("aria-label") or "" for each in page.locator("canvas").all()]
     assert labels[0].startswith(
-        "accuracy against latency p50 of 6 rows. On the front, the best latency p50 first: 4-layers-"
+        "accuracy against latency p50 of 6 rows. Front of the measured values, the best latency p50 first: 4-layers-"
     )
     filled = page.evaluate(
         "(() => { const c = document.querySelector('canvas'); const d = c.getContext('2d')"

@@ -11,18 +11,20 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+  const isProbable = (probability) => probability >= window.compressbench.board.onFront;
+
   // numbers in a unit that suits most of them, so that ticks are short
   function scaleOf(quantity, values) {
     if (quantity.unit === "fraction") {
       return { factor: 100, unit: "%" };
     }
-    const [base, per] = quantity.unit.split("/");
+    const [base] = quantity.unit.split("/"); // per what, the title says
     if (!base || base === "1" || values.length === 0) {
       return { factor: 1, unit: quantity.unit === "1/s" ? "per s" : quantity.unit };
     }
     const middle = [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)];
     const [size, prefix] = PREFIXES.find(([least]) => middle >= least) ?? PREFIXES.at(-1);
-    return { factor: 1 / size, unit: `${prefix}${base}${per ? ` per ${per}` : ""}` };
+    return { factor: 1 / size, unit: `${prefix}${base}` };
   }
 
   // the bounds of the value itself, or else as wide as those of its ratio to the baseline
@@ -47,11 +49,11 @@
     return { x, xLow, xHigh, y, yLow, yHigh, row };
   }
 
-  // only rows that nothing of the drawn ones beats make a staircase: a probable tie would bend it back
+  // the staircase of the best measured values, of rows that may be compared; how probable each is, its mark says
   function frontLine(points, probabilityOf, isHigherBetter, isMoreBetter) {
     const sign = isHigherBetter ? -1 : 1;
     const better = (one, other) => (isMoreBetter ? one > other : one < other);
-    const found = points.filter((point) => probabilityOf(point.row) >= window.compressbench.board.onFront).sort((one, other) =>
+    const found = points.filter((point) => probabilityOf(point.row) !== null).sort((one, other) =>
       sign * (one.x - other.x) || (isMoreBetter ? other.y - one.y : one.y - other.y));
     const front = [];
     for (const point of found) {
@@ -62,16 +64,17 @@
     return front;
   }
 
-  function fewer(points, probabilityOf) {
+  // of very many points those that matter, and an even choice of the others
+  function fewer(points, front, probabilityOf) {
     if (points.length <= MOST_POINTS) {
       return points;
     }
-    const kept = points.filter((point) => probabilityOf(point.row) >= window.compressbench.board.onFront || point.row.kind === "baseline");
-    const isKept = new Set(kept);
-    const others = points.filter((point) => !isKept.has(point));
+    const kept = new Set(front);
+    points.filter((point) => isProbable(probabilityOf(point.row)) || point.row.kind === "baseline")
+      .slice(0, MOST_POINTS).forEach((point) => kept.add(point));
+    const others = points.filter((point) => !kept.has(point));
     const step = Math.max(1, others.length / MOST_POINTS);
-    return [...kept.slice(0, MOST_POINTS),
-      ...Array.from({ length: Math.floor(others.length / step) }, (_, at) => others[Math.floor(at * step)])];
+    return [...kept, ...Array.from({ length: Math.floor(others.length / step) }, (_, at) => others[Math.floor(at * step)])];
   }
 
   const niceNumber = (value) =>
@@ -81,10 +84,11 @@
     const arrow = quantity.isHigherBetter ? "more is better" : "less is better";
     const unit = scale.unit ? ` (${scale.unit})` : "";
     const ticks = {
-      color: colour("--muted"), maxTicksLimit: 6, maxRotation: 0,
+      color: colour("--muted"), maxTicksLimit: isLog ? 40 : 6, maxRotation: 0, autoSkip: !isLog,
       callback(value) {
-        const digit = Number(String(value.toExponential()).charAt(0));
-        return isLog && ![1, 2, 5].includes(digit) ? "" : niceNumber(value);
+        const mantissa = Number((value / 10 ** Math.floor(Math.log10(value))).toPrecision(6));
+        const wanted = Math.max(...values) / Math.min(...values) > 1000 ? [1] : [1, 2, 5];
+        return isLog && !wanted.includes(mantissa) ? null : niceNumber(value);
       },
     };
     return {
@@ -125,13 +129,14 @@
     draw(group, all, shown, metric) {
       const at = group.plots[this.plot];
       const [cost, quality] = [group.costs[at], group.metrics[metric]];
-      const probabilityOf = (row) => row.front[metric][this.plot] ?? 0;
+      const probabilityOf = (row) => row.front[metric][this.plot];
       const valuesOf = (cellOf) => all.map((row) => cellOf(row).value).filter((value) => value !== null);
       const scales = { x: scaleOf(cost, valuesOf((row) => row.costs[at])), y: scaleOf(quality, valuesOf((row) => row.metrics[metric])) };
       const points = shown.map((row) => pointOf(row, metric, at, scales)).filter(Boolean);
-      const drawn = fewer(points, probabilityOf);
-      const front = frontLine(points, probabilityOf, cost.isHigherBetter, quality.isHigherBetter);
-      this.figure(cost, quality, points, drawn, front);
+      const unseen = shown.find((row) => isProbable(probabilityOf(row)) && pointOf(row, metric, at, scales) === null);
+      const front = unseen ? [] : frontLine(points, probabilityOf, cost.isHigherBetter, quality.isHigherBetter);
+      const drawn = fewer(points, front, probabilityOf);
+      this.figure(cost, quality, points, drawn, front, unseen);
       const [xs, ys] = [drawn.flatMap((each) => [each.xLow, each.xHigh]), drawn.flatMap((each) => [each.yLow, each.yHigh])];
       const axes = { x: axis(cost, scales.x, isWide(xs), xs), y: axis(quality, scales.y, isWide(ys), ys) };
       this.chart?.destroy();
@@ -139,7 +144,7 @@
         type: "scatter",
         data: { datasets: this.datasets(drawn, probabilityOf) },
         options: this.options(axes, group, metric, at, {
-          front, isHigherBetter: cost.isHigherBetter, frontColour: colour("--front"), baselineColour: colour("--faint"),
+          front, isHigherBetter: cost.isHigherBetter, frontColour: colour("--front"), textColour: colour("--text"), baselineColour: colour("--faint"),
           baselines: drawn.filter((point) => point.row.kind === "baseline").slice(0, 3),
         }),
         plugins: [errorBars],
@@ -147,26 +152,29 @@
     }
 
     // the canvas is a picture with a summary; the table has every number
-    figure(cost, quality, points, drawn, front) {
+    figure(cost, quality, points, drawn, front, unseen) {
       const names = front.slice(0, 6).map((point) => point.row.name).join(", ");
       const summary = `${quality.title} against ${cost.title} of ${points.length} rows. ` +
-        (names ? `On the front, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
+        (names ? `Front of the measured values, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
       const title = `${quality.title} against ${cost.title}`;
-      const few = drawn.length < points.length ? el("p", { class: "muted" }, `${drawn.length} of ${points.length} rows drawn`) : "";
+      const few = drawn.length < points.length ? `${drawn.length} of ${points.length} rows drawn. ` : "";
+      const why = unseen ? `No front drawn: ${unseen.name} is on it and has no ${cost.title}.` : "";
       this.canvas = el("canvas", { role: "img", "aria-label": summary });
-      this.box.replaceChildren(el("figcaption", {}, title, few), el("div", { class: "canvas" }, this.canvas));
+      this.box.replaceChildren(el("figcaption", {}, title, few || why ? el("p", { class: "muted" }, few + why) : ""), el("div", { class: "canvas" }, this.canvas));
     }
 
     datasets(points, probabilityOf) {
       return Object.keys(STYLES).map((kind) => {
-        const found = points.filter((point) => point.row.kind === kind);
+        // what is probably on the front is drawn last, above the others
+        const found = points.filter((point) => point.row.kind === kind).sort((one, other) =>
+          isProbable(probabilityOf(one.row)) - isProbable(probabilityOf(other.row)));
         const shade = colour(`--kind-${kind}`);
         return {
           label: kind, data: found, pointStyle: STYLES[kind], borderColor: shade,
-          backgroundColor: found.map((point) => (probabilityOf(point.row) >= window.compressbench.board.onFront ? shade : colour("--surface"))),
-          pointBackgroundColor: found.map((point) => (probabilityOf(point.row) >= window.compressbench.board.onFront ? shade : colour("--surface"))),
+          backgroundColor: found.map((point) => (isProbable(probabilityOf(point.row)) ? shade : colour("--surface"))),
+          pointBackgroundColor: found.map((point) => (isProbable(probabilityOf(point.row)) ? shade : colour("--surface"))),
           borderWidth: kind === "baseline" || kind === "other" ? 2.5 : 1.75,
-          radius: kind === "baseline" ? 7 : 5, hoverRadius: 8, hitRadius: 6,
+          radius: kind === "baseline" ? 7 : points.length > 200 ? 3 : 5, hoverRadius: 8, hitRadius: 6,
         };
       });
     }
@@ -205,7 +213,7 @@
     const marks = Object.keys(kindNames).filter((kind) => there.has(kind));
     box.replaceChildren(
       ...marks.map((kind) => el("li", {}, kindMark(kind, false), kindNames[kind])),
-      el("li", {}, el("span", { class: "front-line", "aria-hidden": "true" }), "front; filled marks are probably on it"),
+      el("li", {}, el("span", { class: "front-line", "aria-hidden": "true" }), "front of the measured values; filled marks are probably on it"),
     );
   }
 

@@ -34,8 +34,42 @@
     line(context, steps);
   }
 
+  const MOST_NAMED = 8;
+  const isFree = (box, taken) => taken.every((other) =>
+    box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
+
+  // the first place around a point where its name hides neither another name nor a mark of the front
+  function nameFront({ ctx: context, chartArea: area, scales }, options) {
+    context.font = '11px system-ui, "Segoe UI", Roboto, sans-serif';
+    context.fillStyle = options.textColour;
+    context.textBaseline = "middle";
+    const marks = options.front.map((point) => [scales.x.getPixelForValue(point.x), scales.y.getPixelForValue(point.y)]);
+    const taken = marks.map(([x, y]) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+    options.front.slice(0, MOST_NAMED).forEach((point, at) => {
+      const [x, y] = marks[at];
+      const name = point.row.name.length > 24 ? `${point.row.name.slice(0, 23)}…` : point.row.name;
+      const width = context.measureText(name).width;
+      const places = [[x - width / 2, y - 16], [x - width / 2, y + 16], [x + 10, y - 16], [x - width - 10, y + 16],
+        [x + 10, y + 16], [x - width - 10, y - 16], [x - width / 2, y + 30], [x - width / 2, y - 30]];
+      for (const [left, middle] of places) {
+        const box = { left: left - 2, right: left + width + 2, top: middle - 7, bottom: middle + 7 };
+        const isInside = box.left >= area.left && box.right <= area.right && box.top >= area.top && box.bottom <= area.bottom;
+        if (isInside && isFree(box, taken)) {
+          context.fillText(name, left, middle);
+          taken.push(box);
+          break;
+        }
+      }
+    });
+  }
+
   const errorBars = {
     id: "errorBars",
+    afterDatasetsDraw(chart, _, options) {
+      chart.ctx.save();
+      nameFront(chart, options);
+      chart.ctx.restore();
+    },
     beforeDatasetsDraw(chart, _, options) {
       const { ctx: context, chartArea: area, scales } = chart;
       context.save();

@@ -106,7 +106,7 @@
   function nameCell(row, isOnFront) {
     const th = el("th", { scope: "row", role: "rowheader", class: "name" },
       el("span", { class: "title" }, kindMark(row.kind), el("a", { href: linkOf(row.id) }, row.name || "(no name)")));
-    const below = [row.recipe, row.steps].filter(Boolean).join(" · ");
+    const below = [row.recipe, row.steps === row.name ? "" : row.steps].filter(Boolean).join(" · ");
     if (below) {
       th.append(el("span", { class: "steps" }, below));
     }
