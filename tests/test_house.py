@@ -25,7 +25,22 @@ SCHEMAS = {
     "record.schema.json": PACKAGE / "records" / "record.schema.json",
 }
 LIGHT = "compressbench compressbench.plan compressbench.report.rows compressbench.cli.main compressbench.records.store"
-VERBS = ("run", "validate", "plan", "list", "show", "audit", "table", "leaderboard", "doctor")
+VERBS = (
+    "run",
+    "validate",
+    "plan",
+    "list",
+    "show",
+    "audit",
+    "table",
+    "compare",
+    "pareto",
+    "recommend",
+    "gate",
+    "leaderboard",
+    "diff",
+    "doctor",
+)
 
 
 def file_map() -> str:

@@ -7,7 +7,22 @@ import sys
 import typer
 
 from compressbench import __version__
-from compressbench.cli import audit, doctor, leaderboard, listing, plan, run, show, table, validate
+from compressbench.cli import (
+    audit,
+    compare,
+    diff,
+    doctor,
+    gate,
+    leaderboard,
+    listing,
+    pareto,
+    plan,
+    recommend,
+    run,
+    show,
+    table,
+    validate,
+)
 from compressbench.core.errors import CompressbenchError
 
 app = typer.Typer(
@@ -24,7 +39,12 @@ app.command("list")(listing.list_names)
 app.command("show")(show.show)
 app.command("audit")(audit.audit)
 app.command("table")(table.table)
+app.command("compare")(compare.compare)
+app.command("pareto")(pareto.pareto)
+app.command("recommend")(recommend.recommend)
+app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
 

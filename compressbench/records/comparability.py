@@ -20,13 +20,22 @@ Conditions = Mapping[str, str]
 
 # precision of a measurement, not its object: rows of the same tier may have other numbers of rounds
 _NOT_A_CONDITION = ("rounds", "block_s", "num_threads", "isolation")
+_NO_ENERGY = "none"
 _TOKENIZER = re.compile(r",?tokenizer=[^,]*")
 
 
 def conditions_of(record: Record, baseline: Record | None = None) -> dict[str, str]:
-    """Under which conditions the record's numbers hold; what it can't say itself (it failed) is its baseline's."""
+    """Under which conditions the record's numbers hold; what it can't say itself (it failed) is its baseline's.
+
+    A candidate without energy, or measured in processes of its own because memory ran out, stays with its run: its
+    baseline was measured in the same blocks.
+    """
     own = dict(_conditions(record))
-    return own if baseline is None else {**dict(_conditions(baseline)), **own}
+    if baseline is None:
+        return own
+    of_run = dict(_conditions(baseline))
+    shared = [name for name in of_run if name == "measurement" or own.get(name) == _NO_ENERGY]
+    return {**of_run, **own, **{name: of_run[name] for name in shared}}
 
 
 def comparability_key(conditions: Conditions) -> str:
@@ -39,6 +48,11 @@ def differences(ours: Conditions, theirs: Conditions) -> dict[str, tuple[str, st
     names = dict.fromkeys([*ours, *theirs])
     both = {name: (ours.get(name, ""), theirs.get(name, "")) for name in names}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+
+
+def question_of(score: Score) -> str:
+    """Equal where two scores are answers to the same question, asked in the same way of the same samples."""
+    return f"{_task(score)}; {_protocol(score)}"
 
 
 def _conditions(record: Record) -> Iterator[tuple[str, str]]:
@@ -55,7 +69,7 @@ def _conditions(record: Record) -> Iterator[tuple[str, str]]:
     if measurement is not None:
         yield "measurement", f"protocol {measurement.protocol}, {measurement.isolation}"
         how = measurement.provenance.get("energy_j")
-        yield "energy", "none" if how is None else f"{how.kind}, {how.boundary}"
+        yield "energy", _NO_ENERGY if how is None else f"{how.kind}, {how.boundary}"
     yield "schema", str(record.schema_version)
 
 

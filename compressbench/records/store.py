@@ -150,6 +150,16 @@ def read_record(path: Path) -> Record:
         raise RecordError("can't be read", where=str(path), got=error.strerror or str(error)) from error
 
 
+def checksum_of(path: Path) -> str | None:
+    """The checksum that a record's file says of itself, not proven; None if there is none to read."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_CHECKSUM_AT + 64)
+    except OSError:
+        return None
+    return head[_CHECKSUM_AT:].decode("ascii", "replace") if head.startswith(_BEGINNING) else None
+
+
 def read_records(paths: Iterable[Path]) -> tuple[list[Record], list[Unreadable]]:
     """All records in files and folders, oldest run first, and what could not be read.
 
@@ -202,7 +212,16 @@ def _looks_like_a_record(path: Path) -> bool:
 
 
 def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[SampleRow]:
-    """The per-sample rows beside a record. Raises RecordError if they are missing or changed."""
+    """The per-sample rows beside a record. Raises RecordError if they are missing, changed, or no such rows."""
+    columns = read_columns(record_path, samples_file, sha256)
+    try:
+        return [_row_from(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    except (ValueError, TypeError) as error:
+        raise _no_rows(record_path.with_name(Path(samples_file).name), error) from error
+
+
+def read_columns(record_path: Path, samples_file: str, sha256: str) -> dict[str, list[Any]]:
+    """The same as plain columns, unchecked but for the checksum: thousands of rows in milliseconds."""
     path = record_path.with_name(Path(samples_file).name)
     try:
         data = path.read_bytes()
@@ -214,7 +233,15 @@ def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[Samp
 
     import pyarrow.parquet as pq
 
-    return [_row_from(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    try:
+        found: dict[str, list[Any]] = pq.read_table(io.BytesIO(data)).to_pydict()
+    except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's own errors are among them
+        raise _no_rows(path, error) from error
+    return found
+
+
+def _no_rows(path: Path, error: Exception) -> RecordError:
+    return cannot_read_samples(path, f"they are no rows of samples: {str(error).splitlines()[0]}")
 
 
 def _columns_of(rows: Sequence[SampleRow]) -> dict[str, list[Any]]:

@@ -20,7 +20,7 @@ from compressbench.report.paired import (
 from compressbench.report.verdict import Verdict
 
 PRACTICAL_THRESHOLD = 0.01
-_COUNTED = ("peak_memory_bytes", "weights_memory_bytes", "disk_bytes", "num_parameters", "effective_bits")
+COUNTED_COSTS = ("peak_memory_bytes", "weights_memory_bytes", "disk_bytes", "num_parameters", "effective_bits")
 
 
 class Reference(NamedTuple):
@@ -42,16 +42,17 @@ def reference(baseline: Record) -> Reference:
 def costs_against_baseline(record: Record, baseline: Reference) -> dict[str, Verdict]:
     """A verdict for every cost that both sides have."""
     verdicts: dict[str, Verdict] = {}
-    for name in _COUNTED:
+    for name in COUNTED_COSTS:
         ours, theirs = record.reading(name), baseline.record.reading(name)
         if ours is not None and theirs is not None and theirs.value > 0:
-            verdicts[name] = _counted(ours.value / theirs.value)
+            verdicts[name] = counted_ratio(ours.value / theirs.value)
     if record.measurement is not None:
         verdicts |= _timed(record.measurement, baseline)
     return verdicts
 
 
-def _counted(ratio: float) -> Verdict:
+def counted_ratio(ratio: float) -> Verdict:
+    """What is counted has no error; less than a thousandth is no difference."""
     word = "same" if abs(ratio - 1) <= 0.001 else "lower" if ratio < 1 else "higher"
     return Verdict(verdict=word, ratio=ratio, low=ratio, high=ratio)
 

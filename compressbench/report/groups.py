@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compressbench.core.errors import NotComparableError
+from compressbench.core.names import one_line
 from compressbench.records.comparability import Conditions, differences
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Contender
 
-_LONGEST = 60
+_LONGEST = 80
+_CONTEXT = 12
 
 
 def groups_of(contenders: Sequence[Contender]) -> dict[str, list[Contender]]:
@@ -20,7 +22,13 @@ def groups_of(contenders: Sequence[Contender]) -> dict[str, list[Contender]]:
     return groups
 
 
-def one_group(catalog: Catalog, contenders: Sequence[Contender], *, force: bool = False) -> str:
+def one_group(
+    catalog: Catalog,
+    contenders: Sequence[Contender],
+    *,
+    force: bool = False,
+    do: str = "Choose one with --recipe or --key, or rank them all the same with --force.",
+) -> str:
     """ "" if all may be ranked together, else, with `force`, the watermark that whatever is printed must carry.
 
     Raises NotComparableError with the conditions that differ.
@@ -34,9 +42,9 @@ def one_group(catalog: Catalog, contenders: Sequence[Contender], *, force: bool 
     recipes = ", ".join(dict.fromkeys(contender.recipe for contender in contenders))
     raise NotComparableError(
         f"{len(contenders)} rows fall into {len(groups)} groups that can't be ranked together",
-        where=recipes,
-        got="; ".join(f"{name}: {' | '.join(map(_short, values))}" for name, values in differing.items()),
-        do="Choose one with --recipe or --key, or rank them all the same with --force.",
+        where=one_line(recipes),
+        got="; ".join(f"{name}: {' | '.join(shown_apart(values))}" for name, values in differing.items()),
+        do=do,
     )
 
 
@@ -52,5 +60,21 @@ def _distinct(conditions: Sequence[Mapping[str, str]], name: str) -> list[str]:
     return list(dict.fromkeys(each.get(name, "") for each in conditions))
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
+def shown_apart(values: Sequence[str], longest: int = _LONGEST) -> list[str]:
+    """Distinct texts on one line each, without the beginning and end that long ones share, so that they stay distinct."""
+    texts = [one_line(value) or "nothing" for value in values]
+    begin, end = _shared(texts), _shared([text[::-1] for text in texts])
+    # what is shared from both sides may overlap, as in "aa" and "aaa"
+    end = end if all(len(text) > begin + end for text in texts) else 0
+    cut = [f"{'…' if begin else ''}{text[begin : len(text) - end]}{'…' if end else ''}" for text in texts]
+    short = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in cut]
+    return short if len(set(short)) == len(set(texts)) else texts
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """How many signs all begin with, less some for context, up to the end of a word; 0 where that isn't worth a cut."""
+    shared = next(
+        (at for at, signs in enumerate(zip(*texts, strict=False)) if len(set(signs)) > 1), min(map(len, texts))
+    )
+    shared -= _CONTEXT
+    return max(0, texts[0].rfind(" ", 0, shared) + 1) if shared > _CONTEXT else 0

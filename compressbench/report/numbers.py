@@ -56,8 +56,8 @@ def batch_of(measurement: Measurement, arm: Role) -> int:
 
 def score_interval(score: Score) -> tuple[float | None, float | None]:
     """95 % interval of a score on its own: Wilson's for a proportion, none for other metrics."""
-    if not score.is_binary or score.value is None:
-        return None, None
+    if not score.is_binary or score.value is None or not score.num_samples or not 0 <= score.value <= 1:
+        return None, None  # what can't be a proportion is said to be implausible elsewhere
     interval = proportion_interval(score.value, score.num_samples)
     return interval.low, interval.high
 

@@ -11,14 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from compressbench.report.figures import Contender, Figure, is_timed
+from compressbench.report.figures import COUNTED, Contender, Figure, is_timed, names_in
 
 Scale = Literal["against the baseline", "absolute"]
 _Z95 = 1.959963984540054
 
 
 class Position(NamedTuple):
-    """The less the better: logarithms of costs and of metrics on a log scale, losses of other metrics in their unit.
+    """The less the better: logarithms of costs and of metrics on a log scale, losses of other metrics in their unit; in
+    an absolute standing counted costs in their unit.
 
     `error` is a standard error (k = 1), 0 for what was counted.
     """
@@ -36,13 +37,45 @@ class Standing(NamedTuple):
 
 
 def standing(contenders: Sequence[Contender], name: str) -> Standing:
-    """Relative to the baseline where all that have a value share it and were paired with it; else absolute."""
+    """Relative to the baseline where all that have a value share it and were paired with it; else absolute.
+
+    A position that is no finite number is none, and a baseline stands nowhere if nobody was paired with it.
+    """
+    found = _standing(contenders, name)
+    odd = {
+        at: "its value or its interval is no sound number"
+        for at, each in found.positions.items()
+        if not _is_sound(each, contenders[at].figures[name])
+    }
+    if not any(contenders[at].figures[name].value is not None for at in found.positions):
+        odd |= {at: contenders[at].figures[name].reason or "it was not recorded" for at in found.positions}
+    if not odd:
+        return found
+    sound = {at: each for at, each in found.positions.items() if at not in odd}
+    return Standing(found.scale, sound, {**found.absent, **odd})
+
+
+def _is_sound(position: Position, figure: Figure) -> bool:
+    """A baseline stands at nothing whatever its value is, and an interval upside down may pass for an exact one."""
+    bounds = (
+        (figure.low, figure.high),
+        (figure.ratio_low, figure.ratio_high),
+        (figure.difference_low, figure.difference_high),
+    )
+    is_turned = any(low is not None and high is not None and low > high for low, high in bounds)
+    return all(map(math.isfinite, (*position, figure.value or 0.0))) and position.error >= 0 and not is_turned
+
+
+def _standing(contenders: Sequence[Contender], name: str) -> Standing:
     eligible, absent = _eligible(contenders, name)
     relative = {at: _relative(contenders[at], figure) for at, figure in eligible.items()}
     shares = len({contenders[at].baseline_id for at in eligible}) <= 1
     if shares and not any(isinstance(each, str) for each in relative.values()):
         return Standing("against the baseline", _positions(relative), absent)
-    absolute = {at: _absolute(figure, is_timed(name, contenders[at].metrics)) for at, figure in eligible.items()}
+    # the baseline's own figure has no verdict that could say so
+    is_log = is_timed(name, names_in(contenders)) or any(figure.is_log for figure in eligible.values())
+    is_exact = name in COUNTED
+    absolute = {at: _absolute(figure, is_log, is_exact) for at, figure in eligible.items()}
     unknown = {at: each for at, each in absolute.items() if isinstance(each, str)}
     return Standing("absolute", _positions(absolute), absent | unknown)
 
@@ -91,16 +124,16 @@ def _relative(contender: Contender, figure: Figure) -> Position | str:
     return Position(sign * math.log(figure.ratio), max(error, noise))
 
 
-def _absolute(figure: Figure, is_cost: bool) -> Position | str:
+def _absolute(figure: Figure, is_log: bool, is_exact: bool) -> Position | str:
     sign = -1.0 if figure.direction == "higher" else 1.0
     value, low, high = figure.value, figure.low, figure.high
     if value is None:
-        return figure.reason
+        return figure.reason or "it was not recorded"
+    if is_exact:
+        return Position(sign * value, 0.0)
     if low is None or high is None:
-        if is_cost or figure.is_log:
-            return "it has no interval"
-        low = high = value
-    if is_cost or figure.is_log:
+        return "it has no interval"
+    if is_log:
         if value <= 0 or low <= 0:
             return f"it is not above zero (got {value:g})"
         return Position(sign * math.log(value), math.log(high / low) / 2 / _Z95)

@@ -158,7 +158,7 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
         run_id=record.run_id,
         created_utc=record.created_utc,
         model=str(record.recipe.text["model"].get("id", "")),
-        baseline_id=_baseline_id(record, conditions),
+        baseline_id=_baseline_id(record, reference_record, conditions),
         comparability_key=comparability_key(conditions),
         conditions=conditions,
         steps=" + ".join(step.use for step in record.steps),
@@ -179,10 +179,11 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     )
 
 
-def _baseline_id(record: Record, conditions: Mapping[str, str]) -> str:
+def _baseline_id(record: Record, baseline: Record | None, conditions: Mapping[str, str]) -> str:
     """Equal where candidates were compared with the same model, made and run in the same way."""
     asked = record.recipe.text
-    revision = record.model.revision if record.model is not None else asked["model"].get("revision")
+    model = record.model or (baseline and baseline.model)  # one that failed early has none of its own
+    revision = model.revision if model else asked["model"].get("revision")
     made = [asked.get("baseline"), asked["model"].get("id"), revision, conditions.get("baseline_precision")]
     return content_hash([*made, comparability_key(conditions)])
 

@@ -1,0 +1,104 @@
+"""A policy: what a deployment asks for, as a file or flags say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from compressbench.core.errors import UnknownNameError
+from compressbench.core.names import did_you_mean
+from compressbench.report.cost_words import ACCURACY, COST_WORDS, full_name, more_is_better
+from compressbench.report.figures import Contender, names_in
+from compressbench.report.goals import Goal
+
+STRATUM = "worst_stratum"
+# the objective where none is said, and what breaks ties
+_ALWAYS = ("latency", "throughput", "size")
+
+
+class Policy(NamedTuple):
+    """Goals in the order in which they were said; `objective` is what is to be as good as it can be ("" is the default).
+
+    `needs_measured_energy` is `energy-kind: measured`. `require` are numbers that must be there, `candidates` the only ones
+    that are looked at, () for all. `wheres` says of keys where they stand in the file.
+    """
+
+    goals: tuple[Goal, ...] = ()
+    objective: str = ""
+    max_stratum_drop: float | None = None
+    needs_measured_energy: bool = False
+    require: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    wheres: Mapping[str, str] = {}
+
+
+def overridden(policy: Policy, flags: Policy) -> Policy:
+    """The policy of the file with what flags say instead: a goal of the same figure and type, and every other key."""
+    said = {_of(goal) for goal in flags.goals}
+    keys = {
+        name: getattr(flags, name)
+        for name in ("objective", "max_stratum_drop", "needs_measured_energy", "require", "candidates")
+        if getattr(flags, name) not in ("", None, False, ())
+    }
+    goals = (*(goal for goal in policy.goals if _of(goal) not in said), *flags.goals)
+    wheres = {key: where for key, where in policy.wheres.items() if key not in keys}
+    return policy._replace(goals=goals, wheres=wheres, **keys)
+
+
+def _of(goal: Goal) -> tuple[str, str]:
+    return COST_WORDS.get(goal.figure, (goal.figure,))[0], goal.type
+
+
+def resolved(policy: Policy, contenders: Sequence[Contender], *, with_objective: bool = True) -> Policy:
+    """With the full names that these contenders have, and a goal for each rule that is one.
+
+    Raises UnknownNameError for a number or a candidate that isn't there.
+    """
+    _check_candidates(policy, contenders)
+    goals = [goal._replace(figure=_name(goal.figure, contenders, goal.where)) for goal in policy.goals]
+    objective = policy.objective and full_name(policy.objective, contenders, policy.wheres.get("objective", ""))
+    required = [full_name(name, contenders, policy.wheres.get("require", "")) for name in policy.require]
+    goals += [Goal(name, "required", 0.0, "required") for name in required]
+    if policy.needs_measured_energy:
+        names = [*(goal.figure for goal in goals), *([objective] if with_objective else [])]
+        energies = dict.fromkeys(name for name in names if is_energy(name))
+        goals += [Goal(name, "measured", 0.0, "energy-kind: measured") for name in energies]
+    if policy.max_stratum_drop is not None:
+        said = f"max-stratum-drop: {policy.max_stratum_drop:g}"
+        goals.append(Goal(STRATUM, "max-stratum-drop", policy.max_stratum_drop, said))
+    return policy._replace(goals=tuple(goals), objective=objective, require=tuple(required))
+
+
+def is_energy(name: str) -> bool:
+    return "energy" in name
+
+
+def _name(figure: str, contenders: Sequence[Contender], where: str) -> str:
+    """`accuracy` stays a word: it may be several metrics."""
+    if figure == ACCURACY and more_is_better(contenders):
+        return figure
+    if figure == ACCURACY and not names_in(contenders):
+        return figure
+    return full_name(figure, contenders, where)
+
+
+def _check_candidates(policy: Policy, contenders: Sequence[Contender]) -> None:
+    known = {each.candidate for each in contenders if not each.is_baseline}
+    for name in policy.candidates:
+        if name not in known:
+            where = policy.wheres.get("candidates", "")
+            raise UnknownNameError(
+                "no record of this candidate", where=where, got=f"'{name}'", do=did_you_mean(name, known)
+            )
+
+
+def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
+    """Whether anything is asked of a task metric."""
+    metrics = {ACCURACY, STRATUM, *names_in(contenders)}
+    return any(goal.figure in metrics and goal.type != "required" for goal in policy.goals)
+
+
+def names_needed(policy: Policy) -> list[str]:
+    """The cells whose values decide: those of the goals, with every name that their words may stand for."""
+    words = [policy.objective, *(goal.figure for goal in policy.goals), *policy.require, *_ALWAYS]
+    return list(dict.fromkeys(name for word in words if word for name in COST_WORDS.get(word, (word,))))
