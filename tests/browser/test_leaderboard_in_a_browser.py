@@ -17,6 +17,7 @@ from compressbench.report.leaderboard.site import write_site
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytest_plugins = ("browser_parts",)
 ROOT = Path(__file__).parent.parent.parent
 HOSTILE = (
     "<script>document.title='owned'</script>",
@@ -56,7 +57,7 @@ def names(page: Page) -> list[str]:
 def group(index: Path, title: str) -> str:
     text = (index.parent / "data" / "board.js").read_text()
     board = json.loads(text.removeprefix("compressbench.board=").removesuffix(";\n"))
-    return "#group=" + next(each["key"] for each in board["groups"] if each["title"] == title)
+    return "#group=" + str(next(each["key"] for each in board["groups"] if each["title"] == title))
 
 
 def test_a_column_is_sorted_by_the_keyboard_and_says_so(index: Path, watched: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from compressbench.core.dominance import front_probabilities
 from compressbench.core.ranking import ranking
@@ -89,8 +90,15 @@ def _places(
 ) -> list[Place]:
     """`units` are those of the metrics."""
     standings = {name: standing(contenders, name) for name in (*units, *costs)}
-    ranks = {metric: _ranks(standings[metric]) for metric in units}
-    fronts = {(metric, cost): _front(standings[metric], standings[cost]) for metric in units for cost in _plots(costs)}
+    pairs = [(metric, cost) for metric in units for cost in _plots(costs)]
+    with ThreadPoolExecutor(max_workers=1) as pool:  # numpy sorts draws while texts are made
+        waiting = {pair: pool.submit(_front, *(standings[name] for name in pair)) for pair in pairs}
+        texts = [
+            {name: cell_text(name, figure, units) for name, figure in each.figures.items() if name in standings}
+            for each in contenders
+        ]
+        ranks = {metric: _ranks(standings[metric]) for metric in units}
+        fronts = {pair: each.result() for pair, each in waiting.items()}
     return [
         Place(
             id=ids[each.at],
@@ -100,7 +108,7 @@ def _places(
             ranks={metric: found[at] for metric, found in ranks.items() if at in found},
             not_ranked=_reasons(each, at, standings),
             front={pair: found[at] for pair, found in fronts.items() if at in found},
-            texts={name: cell_text(name, figure, units) for name, figure in each.figures.items() if name in standings},
+            texts=texts[at],
         )
         for at, each in enumerate(contenders)
     ]

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from compressbench.records.files import cannot_write, make_folder
 from compressbench.report.catalog import Catalog
-from compressbench.report.leaderboard.board import Board, Place
+from compressbench.report.leaderboard.board import Board
 from compressbench.report.leaderboard.site_data import ascii_json, date_of, group_data, index_data, json_of, script_of
 from compressbench.report.leaderboard.text_forms import to_csv, to_json, to_markdown
 
 RECORDS_PER_FILE = 8
 MOST_FILES = 4096
+MOST_IN_MARKDOWN = 1000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
@@ -32,7 +33,11 @@ def write_site(board: Board, catalog: Catalog, out: Path) -> Path:
         _remove_old_data(out / "data")
         _write_assets(out / "assets")
         _write_data(board, catalog, out / "data")
-        for name, text in (("md", to_markdown(board)), ("csv", to_csv(board)), ("json", to_json(board))):
+        for name, text in (
+            ("md", to_markdown(board, MOST_IN_MARKDOWN)),
+            ("csv", to_csv(board)),
+            ("json", to_json(board)),
+        ):
             _write(out / f"table.{name}", text)
         for name, text in _pages(board):
             _write(out / name, text)
@@ -85,15 +90,19 @@ def _records(board: Board, catalog: Catalog) -> Iterator[tuple[int, list[str]]]:
     count = num_buckets(board.num_rows)
     buckets = [(bucket_of(place.id, count), place) for group in board.groups for place in group.places]
     buckets.sort(key=lambda pair: pair[0])
-    details = catalog.details([place.contender.at for _, place in buckets])
-    lines = zip(buckets, details, strict=True)
-    for bucket, found in itertools.groupby(lines, key=lambda pair: pair[0][0]):
-        yield bucket, [_record(place, catalog, detail) for (_, place), detail in found]
+    places = [place.contender.at for _, place in buckets]
+    lines = zip(buckets, _row_texts(catalog, places), catalog.details(places), strict=True)
+    for bucket, found in itertools.groupby(lines, key=lambda line: line[0][0]):
+        yield bucket, [_record(place.id, row, detail) for (_, place), row, detail in found]
 
 
-def _record(place: Place, catalog: Catalog, detail: str) -> str:
-    row = catalog.row(place.contender.at).model_dump_json()
-    return f'compressbench.addRecord({json_of(place.id)},{{"row":{ascii_json(row)},"detail":{ascii_json(detail)}}});\n'
+def _row_texts(catalog: Catalog, places: Sequence[int]) -> Iterator[str]:
+    """Whole rows as JSON, in the order of the places."""
+    return (catalog.row(at).model_dump_json() for at in places)
+
+
+def _record(row_id: str, row: str, detail: str) -> str:
+    return f'compressbench.addRecord({json_of(row_id)},{{"row":{ascii_json(row)},"detail":{ascii_json(detail)}}});\n'
 
 
 def _pages(board: Board) -> Sequence[tuple[str, str]]:

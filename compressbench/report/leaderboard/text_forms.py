@@ -19,14 +19,17 @@ _PARTS = ("value", "low", "high", "kind", "verdict", "ratio", "ratio_low", "rati
           "difference_low", "difference_high", "reason")  # fmt: skip
 
 
-def to_markdown(board: Board) -> str:
-    """A heading, the answer and a table per group; what isn't ranked stands below it with its reason."""
-    parts = [f"# {_escape(board.title)}\n", *(_markdown_group(group) for group in board.groups)]
+def to_markdown(board: Board, most: int | None = None) -> str:
+    """A heading, the answer and a table per group; what isn't ranked stands below it with its reason.
+
+    Of more than `most` rows of a group the best, and how many were left out.
+    """
+    parts = [f"# {_escape(board.title)}\n", *(_markdown_group(group, most) for group in board.groups)]
     left_out = [f"- left out: {_escape(reason)}" for reason in board.unreadable]
     return "\n".join([*parts, *left_out]).rstrip() + "\n"
 
 
-def _markdown_group(group: Group) -> str:
+def _markdown_group(group: Group, most: int | None) -> str:
     names = (*group.metrics, *group.costs)
     lines = [
         f"## {_escape(group.title)}",
@@ -40,13 +43,16 @@ def _markdown_group(group: Group) -> str:
         _line(["rank", "candidate", *(_escape(quantity_title(name)) for name in names)]),
         "|---:|---|" + "---:|" * len(names),
     ]
-    ranked = [place for place in group.places if group.metric in place.ranks]
+    shown = group.places[:most]
+    ranked = [place for place in shown if group.metric in place.ranks]
     lines += [_line([_escape(rank_text(place, group.metric)), *_markdown_cells(place, names)]) for place in ranked]
-    unranked = [place for place in group.places if group.metric not in place.ranks]
+    unranked = [place for place in shown if group.metric not in place.ranks]
     lines += [""] + [
         f"- not ranked: **{_escape(place.contender.candidate)}**: {_escape(place.not_ranked.get(group.metric, ''))}"
         for place in unranked
     ]
+    if len(shown) < len(group.places):
+        lines.append(f"- {len(group.places) - len(shown)} more rows are not shown here")
     conditions = [f"- {_escape(name.replace('_', ' '))}: {_escape(value)}" for name, value in group.conditions.items()]
     return "\n".join([*lines, "", f"Conditions (key {group.key}):", "", *conditions, ""])
 

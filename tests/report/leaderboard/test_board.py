@@ -203,6 +203,13 @@ def test_markdown_stays_one_table_with_names_as_text() -> None:
     assert re.sub(r"<br>", "", text).count("<") == len(re.findall(r"\\<", text))
 
 
+def test_markdown_of_very_many_rows_says_what_it_leaves_out() -> None:
+    found = board(run({"int8": candidate(5, 5), "int4": candidate(9, 5)}))
+    text = text_forms.to_markdown(found, most=2)
+    assert "- 1 more rows are not shown here" in text
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 4
+
+
 def test_json_has_every_row_and_a_missing_value_as_null() -> None:
     data = json.loads(text_forms.to_json(board(run({"broken": build.failed("broken"), "good": candidate(5, 5)}))))
     rows = {row["candidate"]: row for row in data["groups"][0]["rows"]}
