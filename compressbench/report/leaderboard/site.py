@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from compressbench.core.names import one_line
 from compressbench.records.files import cannot_write, make_folder
 from compressbench.report.catalog import Catalog
 from compressbench.report.leaderboard.board import Board
@@ -113,13 +114,13 @@ def _pages(board: Board) -> Sequence[tuple[str, str]]:
         loader=PackageLoader(_ROOM), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     context = {
-        "title": board.title,
+        "title": one_line(board.title),
         "policy": POLICY,
         "num_buckets": num_buckets(board.num_rows),
         "num_rows": board.num_rows,
         "num_groups": len(board.groups),
         "newest": max((date_of(p.contender.run_id) for group in board.groups for p in group.places), default=""),
-        "unreadable": board.unreadable,
+        "unreadable": [one_line(reason) for reason in board.unreadable],
     }
     names = [name for name in ("record.html", "index.html") if f"{name}.jinja" in environment.list_templates()]
     return [(name, environment.get_template(f"{name}.jinja").render(context) + "\n") for name in names]

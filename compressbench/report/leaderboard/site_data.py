@@ -37,7 +37,6 @@ def index_data(board: Board) -> dict[str, Any]:
         "title": one_line(board.title),
         "onFront": ON_FRONT,
         "badges": BADGE_MEANINGS,
-        "unreadable": [one_line(reason) for reason in board.unreadable],
         "groups": [_head(group) for group in board.groups],
     }
 

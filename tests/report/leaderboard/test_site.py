@@ -81,6 +81,14 @@ def test_pages_have_a_strict_policy_and_only_files_of_the_site(tmp_path: Path) -
     assert re.findall(r"<script[^>]*>[^<]", text) == []
 
 
+def test_what_was_left_out_stands_on_the_page(tmp_path: Path) -> None:
+    catalog = catalog_of(example())
+    board = board_of(catalog, "Title")._replace(unreadable=("<b>a.json</b>: its checksum doesn't match",))
+    text = write_site(board, catalog, tmp_path).read_text()
+    assert "1 file was left out" in text
+    assert "&lt;b&gt;a.json&lt;/b&gt;: its checksum doesn&#39;t match" in text
+
+
 def test_no_script_of_ours_makes_markup_or_code_of_a_text() -> None:
     assert len(OURS) >= 8
     for path in OURS:

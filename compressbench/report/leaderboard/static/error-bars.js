@@ -35,16 +35,19 @@
   }
 
   const MOST_NAMED = 8;
+  const MOST_AVOIDED = 60;
   const isFree = (box, taken) => taken.every((other) =>
     box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
 
-  // the first place around a point where its name hides neither another name nor a mark of the front
-  function nameFront({ ctx: context, chartArea: area, scales }, options) {
+  // the first place around a point where its name hides neither another name nor a mark
+  function nameFront({ ctx: context, chartArea: area, scales, data }, options) {
     context.font = '11px system-ui, "Segoe UI", Roboto, sans-serif';
     context.fillStyle = options.textColour;
     context.textBaseline = "middle";
-    const marks = options.front.map((point) => [scales.x.getPixelForValue(point.x), scales.y.getPixelForValue(point.y)]);
-    const taken = marks.map(([x, y]) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+    const pixels = (point) => [scales.x.getPixelForValue(point.x), scales.y.getPixelForValue(point.y)];
+    const marks = options.front.map(pixels);
+    const all = data.datasets.flatMap((dataset) => dataset.data);
+    const taken = (all.length <= MOST_AVOIDED ? all.map(pixels) : marks).map(([x, y]) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
     options.front.slice(0, MOST_NAMED).forEach((point, at) => {
       const [x, y] = marks[at];
       const name = point.row.name.length > 24 ? `${point.row.name.slice(0, 23)}…` : point.row.name;
