@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import record_builder as build
 
-from compressbench.records.store import RecordStore, dump
-from compressbench.report.catalog import open_catalog
+from compressbench.records.store import Located, RecordStore, dump
+from compressbench.report.catalog import Catalog, open_catalog
 from compressbench.report.leaderboard.board_build import board_of
 from compressbench.report.leaderboard.site import write_site
 
@@ -206,13 +206,32 @@ def test_plots_say_in_words_what_they_show(index: Path, watched: Any) -> None:
     page.locator("canvas").nth(3).wait_for()
     labels = [each.get_attribute("aria-label") or "" for each in page.locator("canvas").all()]
     assert labels[0].startswith(
-        "accuracy against latency p50 of 6 rows. Front of the measured values, the best latency p50 first: 4-layers-"
+        "accuracy against latency p50 of 8 rows. On the front, the best latency p50 first: 4-layers-"
     )
     filled = page.evaluate(
         "(() => { const c = document.querySelector('canvas'); const d = c.getContext('2d')"
         ".getImageData(0, 0, c.width, c.height).data; return d.some(each => each !== 0); })()"
     )
     assert filled
+
+
+def test_costs_are_plotted_against_the_baseline_or_as_measured(index: Path, watched: Any) -> None:
+    page = watched(index, fragment=group(index, "quickstart"))
+    page.locator("canvas").nth(3).wait_for()
+    read = """() => {
+      const chart = Chart.getChart(document.querySelector("canvas"));
+      const points = chart.data.datasets.flatMap((dataset) => dataset.data);
+      return [chart.options.scales.x.title.text, points.find((point) => point.row.name === "int8-dynamic"), points.length];
+    }"""
+    title, point, num_points = page.evaluate(read)
+    assert title == "latency p50 (× baseline), less is better"
+    assert point["xLow"] < point["x"] < point["xHigh"] < 1
+    assert num_points == 8
+    page.get_by_label("Costs").select_option("as measured")
+    title, point, num_points = page.evaluate(read)
+    assert title == "latency p50 (ms), less is better"
+    assert point["x"] == pytest.approx(7.23, abs=0.01)
+    assert num_points == 6, "two of them have no median that can be told"
 
 
 def test_names_of_strangers_stay_text(hostile_index: Path, watched: Any) -> None:
@@ -245,3 +264,37 @@ def test_a_policy_that_forbids_all_else_is_in_force(index: Path, browser: Browse
     assert blocked.startswith("script-src")
     assert page.evaluate("window.ran") is None
     page.close()
+
+
+@pytest.fixture(scope="module")
+def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine machines, and seventy candidates on the one that was used last."""
+    found = build.record("x", scores=(build.accuracy_after(20, 15),))
+    records = [build.record()]
+    for number in range(8):
+        environment = build.environment(cpu_model=f"CPU {number}")
+        records.append(build.record(environment=environment, run_id=f"2025112{number}T074513.926665Z"))
+    records += [found.model_copy(update={"candidate": f"candidate-{number}"}) for number in range(70)]
+    catalog = Catalog([Located(Path(f"{at}.json"), record) for at, record in enumerate(records)])
+    return write_site(board_of(catalog, "Many"), catalog, tmp_path_factory.mktemp("large"))
+
+
+def test_many_rows_come_page_by_page_and_reading_goes_on_where_it_was(large_index: Path, watched: Any) -> None:
+    page = watched(large_index)
+    assert len(names(page)) == 60
+    page.get_by_role("button", name="Show 11 more").focus()
+    page.keyboard.press("Enter")
+    assert len(names(page)) == 71
+    assert page.evaluate("document.activeElement.textContent") == names(page)[60]
+    assert page.locator("#pager button").count() == 0
+
+
+def test_many_groups_are_chosen_from_a_list(large_index: Path, watched: Any) -> None:
+    page = watched(large_index, width=390)
+    picker = page.get_by_role("combobox", name="Group")
+    assert picker.locator("option").count() == 9
+    picker.select_option(index=8)
+    page.wait_for_url("**#group=*")
+    page.get_by_text("1 of 1 rows").wait_for()
+    assert "CPU 0" in page.locator("#group-subtitle").inner_text()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390

@@ -47,7 +47,8 @@ class Place(NamedTuple):
 
 class Group(NamedTuple):
     """Rows of one comparability key, the best first. `metric` is the headline one, `plots` the costs that are drawn against
-    it, `units` are those of the metrics. `answer_id` is the row to deploy, "" if there is none, and `answer` says why.
+    it, `units` are those of the metrics. `paired` are the quantities in which all rows stand against one baseline, so that
+    their ratios to it can be compared. `answer_id` is the row to deploy, "" if there is none, and `answer` says why.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Group(NamedTuple):
     costs: tuple[str, ...]
     plots: tuple[str, ...]
     units: Mapping[str, str]
+    paired: tuple[str, ...]
     places: tuple[Place, ...]
     answer: str
     answer_id: str

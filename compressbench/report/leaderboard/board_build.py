@@ -45,7 +45,8 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
     costs = costs_of(contenders, row.scenario)
     units = {name: row.cells[name].unit if name in row.cells else "" for name in metrics}
     metric = metrics[0] if metrics else ""
-    places = _places(contenders, units, costs, ids)
+    standings = {name: standing(contenders, name) for name in (*metrics, *costs)}
+    places = _places(contenders, units, standings, _plots(costs), ids)
     chosen, sentence = answer_of(contenders, metric, costs, units)
     return Group(
         key=contenders[0].comparability_key,
@@ -57,6 +58,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
         costs=costs,
         plots=_plots(costs),
         units=units,
+        paired=tuple(name for name, found in standings.items() if found.scale == "against the baseline"),
         places=tuple(sorted(places, key=lambda place: _order(place, metric))),
         answer=sentence,
         answer_id="" if chosen is None else ids[chosen.at],
@@ -86,11 +88,12 @@ def _order(place: Place, metric: str) -> tuple[int, int, int]:
 
 
 def _places(
-    contenders: Sequence[Contender], units: Mapping[str, str], costs: Sequence[str], ids: Mapping[int, str]
-) -> list[Place]:
-    """`units` are those of the metrics."""
-    standings = {name: standing(contenders, name) for name in (*units, *costs)}
-    pairs = [(metric, cost) for metric in units for cost in _plots(costs)]
+    contenders: Sequence[Contender], units: Mapping[str, str], standings: Mapping[str, Standing], plots: Sequence[str],
+    ids: Mapping[int, str],
+) -> list[Place]:  # fmt: skip
+    """`units` are those of the metrics, `standings` of metrics and costs."""
+    pairs = [(metric, cost) for metric in units for cost in plots]
+    costs = [name for name in standings if name not in units]
     with ThreadPoolExecutor(max_workers=1) as pool:  # numpy sorts draws while texts are made
         waiting = {pair: pool.submit(_front, *(standings[name] for name in pair)) for pair in pairs}
         texts = [

@@ -65,6 +65,7 @@ def _quantity(name: str, group: Group) -> dict[str, Any]:
     return {
         "title": quantity_title(name),
         "unit": group.units[name] if is_metric else unit_of(name),
+        "isPaired": name in group.paired,
         "isHigherBetter": direction == "higher" if is_metric else name in HIGHER_IS_BETTER,
     }
 

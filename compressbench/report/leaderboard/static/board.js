@@ -43,7 +43,7 @@
 
   // one after the other, so that a key that is pressed meanwhile needn't wait for all of them
   function showPlots(at = 0) {
-    plots[at].draw(board.groups[state.group], state.rows, state.shown, state.metric);
+    plots[at].draw(board.groups[state.group], state.rows, state.shown, state.metric, $("axes").value === "relative");
     redraw = at + 1 < plots.length ? setTimeout(showPlots, 0, at + 1) : 0;
   }
 
@@ -63,6 +63,7 @@
       el("dt", {}, "comparability key"), el("dd", {}, group.key));
     showAnswer(group);
     $("metric-label").hidden = group.metrics.length < 2;
+    $("axes-label").hidden = !group.costs.some((cost) => cost.isPaired);
     $("metric").replaceChildren(
       ...group.metrics.map((metric, at) => el("option", { value: at, selected: at === state.metric }, metric.title)));
   }
@@ -133,7 +134,7 @@
   function makeLegend() {
     const rules = [
       ["rank", "An interval: the row is better than those below it and worse than those above it, as far as the data can tell. Rows that share a letter can't be told apart."],
-      ["intervals", "95 %. Those in brackets are of the difference from the baseline or of the ratio to it, paired within one run. The small line under a value shows that ratio; its tick is the baseline. In the plots a value that has no interval of its own gets that of its ratio."],
+      ["intervals", "95 %. Those in brackets are of the difference from the baseline or of the ratio to it, paired within one run. The small line under a value shows that ratio; its tick is the baseline. Plots against the baseline show these ratios, which a machine's mood changes least. As measured, a value that has no interval of its own gets that of its ratio."],
       ["—", "There is no number. Press it, and it says why."],
     ];
     const badges = Object.entries(board.badges).map(([badge, meaning]) =>
@@ -146,6 +147,7 @@
   makePlots();
   makeLegend();
   $("metric").addEventListener("change", () => (window.location.hash = addressOf(state.group, Number($("metric").value))));
+  $("axes").addEventListener("change", () => showPlots());
   window.addEventListener("hashchange", () => {
     if (window.location.hash.startsWith("#group=") || window.location.hash === "") {
       fromAddress();

@@ -27,26 +27,46 @@
     return { factor: 1 / size, unit: `${prefix}${base}` };
   }
 
+  const isPaired = (cell) => cell.ratio > 0 && cell.ratioLow > 0 && cell.ratioHigh > 0;
+
   // the bounds of the value itself, or else as wide as those of its ratio to the baseline
-  function bounds(cell) {
-    if (cell.low !== null && cell.high !== null) {
-      return [cell.low, cell.high];
+  function measured(cell, isPairedFirst) {
+    const hasBounds = cell.low !== null && cell.high !== null;
+    if (isPaired(cell) && (isPairedFirst || !hasBounds)) {
+      return [cell.value, (cell.value * cell.ratioLow) / cell.ratio, (cell.value * cell.ratioHigh) / cell.ratio];
     }
-    const isPaired = cell.ratio > 0 && cell.ratioLow > 0 && cell.ratioHigh > 0;
-    return isPaired
-      ? [(cell.value * cell.ratioLow) / cell.ratio, (cell.value * cell.ratioHigh) / cell.ratio]
-      : [cell.value, cell.value];
+    return hasBounds && !isPairedFirst ? [cell.value, cell.low, cell.high] : [cell.value, cell.value, cell.value];
+  }
+
+  // against the baseline a cost is its ratio, the baseline is exactly 1, and the metric's bar is of the difference
+  function numbersOf(row, metric, at, isRelative) {
+    const [cost, score] = [row.costs[at], row.metrics[metric]];
+    if (score.value === null) {
+      return null;
+    }
+    if (isRelative) {
+      const ratios = row.kind === "baseline" ? [1, 1, 1] : isPaired(cost) ? [cost.ratio, cost.ratioLow, cost.ratioHigh] : null;
+      return ratios && [ratios, measured(score, true)];
+    }
+    return cost.value === null ? null : [measured(cost, false), measured(score, false)];
   }
 
   function pointOf(row, metric, at, scales) {
-    const [cost, score] = [row.costs[at], row.metrics[metric]];
-    if (cost.value === null || score.value === null) {
+    const found = numbersOf(row, metric, at, scales.isRelative);
+    if (found === null) {
       return null;
     }
-    const [xs, ys] = [[cost.value, ...bounds(cost)], [score.value, ...bounds(score)]];
-    const [x, xLow, xHigh] = xs.map((value) => value * scales.x.factor);
-    const [y, yLow, yHigh] = ys.map((value) => value * scales.y.factor);
+    const [x, xLow, xHigh] = found[0].map((value) => value * scales.x.factor);
+    const [y, yLow, yHigh] = found[1].map((value) => value * scales.y.factor);
     return { x, xLow, xHigh, y, yLow, yHigh, row };
+  }
+
+  function scalesOf(group, metric, at, rows, isAsked) {
+    const [cost, quality] = [group.costs[at], group.metrics[metric]];
+    const valuesOf = (cellOf) => rows.map((row) => cellOf(row).value).filter((value) => value !== null);
+    const isRelative = isAsked && cost.isPaired && quality.isPaired;
+    const x = isRelative ? { factor: 1, unit: "× baseline" } : scaleOf(cost, valuesOf((row) => row.costs[at]));
+    return { isRelative, x, y: scaleOf(quality, valuesOf((row) => row.metrics[metric])) };
   }
 
   // the staircase of the best measured values, of rows that may be compared; how probable each is, its mark says
@@ -94,6 +114,9 @@
     return {
       type: isLog ? "logarithmic" : "linear",
       grace: isLog ? undefined : "6%",
+      // whole error bars, for differences must not look larger than they are sure
+      suggestedMin: isLog ? undefined : Math.min(...values),
+      suggestedMax: isLog ? undefined : Math.max(...values),
       min: isLog ? Math.min(...values) * 0.9 : undefined,
       max: isLog ? Math.max(...values) * 1.1 : undefined,
       title: { display: true, text: `${quantity.title.split(" (")[0]}${unit}, ${arrow}`, color: colour("--muted"), font: { size: 12 } },
@@ -126,12 +149,11 @@
       Object.assign(this, { box, plot });
     }
 
-    draw(group, all, shown, metric) {
+    draw(group, all, shown, metric, isRelative) {
       const at = group.plots[this.plot];
       const [cost, quality] = [group.costs[at], group.metrics[metric]];
       const probabilityOf = (row) => row.front[metric][this.plot];
-      const valuesOf = (cellOf) => all.map((row) => cellOf(row).value).filter((value) => value !== null);
-      const scales = { x: scaleOf(cost, valuesOf((row) => row.costs[at])), y: scaleOf(quality, valuesOf((row) => row.metrics[metric])) };
+      const scales = scalesOf(group, metric, at, all, isRelative);
       const points = shown.map((row) => pointOf(row, metric, at, scales)).filter(Boolean);
       const unseen = shown.find((row) => isProbable(probabilityOf(row)) && pointOf(row, metric, at, scales) === null);
       const front = unseen ? [] : frontLine(points, probabilityOf, cost.isHigherBetter, quality.isHigherBetter);
@@ -155,10 +177,10 @@
     figure(cost, quality, points, drawn, front, unseen) {
       const names = front.slice(0, 6).map((point) => point.row.name).join(", ");
       const summary = `${quality.title} against ${cost.title} of ${points.length} rows. ` +
-        (names ? `Front of the measured values, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
+        (names ? `On the front, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
       const title = `${quality.title} against ${cost.title}`;
       const few = drawn.length < points.length ? `${drawn.length} of ${points.length} rows drawn. ` : "";
-      const why = unseen ? `No front drawn: ${unseen.name} is on it and has no ${cost.title}.` : "";
+      const why = unseen ? `No front drawn: ${unseen.name} is on it and can't be drawn.` : "";
       this.canvas = el("canvas", { role: "img", "aria-label": summary });
       this.box.replaceChildren(el("figcaption", {}, title, few || why ? el("p", { class: "muted" }, few + why) : ""), el("div", { class: "canvas" }, this.canvas));
     }
@@ -213,7 +235,7 @@
     const marks = Object.keys(kindNames).filter((kind) => there.has(kind));
     box.replaceChildren(
       ...marks.map((kind) => el("li", {}, kindMark(kind, false), kindNames[kind])),
-      el("li", {}, el("span", { class: "front-line", "aria-hidden": "true" }), "front of the measured values; filled marks are probably on it"),
+      el("li", {}, el("span", { class: "front-line", "aria-hidden": "true" }), "front; filled marks are probably on it"),
     );
   }
 
