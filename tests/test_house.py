@@ -37,6 +37,7 @@ VERBS = (
     "pareto",
     "recommend",
     "gate",
+    "leaderboard",
     "diff",
     "doctor",
 )

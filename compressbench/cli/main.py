@@ -13,6 +13,7 @@ from compressbench.cli import (
     diff,
     doctor,
     gate,
+    leaderboard,
     listing,
     pareto,
     plan,
@@ -42,6 +43,7 @@ app.command("compare")(compare.compare)
 app.command("pareto")(pareto.pareto)
 app.command("recommend")(recommend.recommend)
 app.command("gate")(gate.gate)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

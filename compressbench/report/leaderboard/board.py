@@ -1,48 +1,82 @@
-"""A leaderboard as data: groups of comparable rows, each row with its place, its badges and the answer of its group."""
+"""A leaderboard as data: groups of comparable rows, each row with its ranks, its badges and the answer of its group."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from compressbench.report.rows import Row
+from compressbench.report.figures import Contender
+from compressbench.report.leaderboard.cell_text import CellText
 
 Badge = Literal[
     "measured", "estimated", "modelled", "contended", "unsteady", "implausible", "false claim", "failed", "baseline"
 ]
+Kind = Literal["baseline", "quantization", "pruning", "distillation", "combined", "other"]
+
+ON_FRONT = 0.5
+"""From this probability on a row is marked as one of a front."""
+
+
+class Rank(NamedTuple):
+    """`low` and `high` enclose a rank, 1 for the best. Rows that share one of `letters` can't be told apart."""
+
+    low: int
+    high: int
+    letters: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
 
 
 class Place(NamedTuple):
-    """One row of a group. `rank_low` and `rank_high` enclose its rank by the group's headline metric, None if it has none,
-    and then `not_ranked` says why. Rows that share one of `letters` can't be told apart. `front` has, by cost, how probable
-    it is that no other row is better in both the headline metric and that cost.
+    """One row of a group. `ranks` are by metric; a metric that is not there has a reason in `not_ranked`, and a cost that
+    may not be compared has one there too. `front` has, by metric and cost, how probable it is that no other row is
+    better in both. `texts` say how its figures read. `id` is the same whenever a board is built of the same record.
     """
 
     id: str
-    at: int
-    row: Row
-    rank_low: int | None
-    rank_high: int | None
-    letters: str
-    not_ranked: str
+    contender: Contender
+    kind: Kind
     badges: tuple[Badge, ...]
-    front: Mapping[str, float]
+    ranks: Mapping[str, Rank]
+    not_ranked: Mapping[str, str]
+    front: Mapping[tuple[str, str], float]
+    texts: Mapping[str, CellText]
 
 
 class Group(NamedTuple):
-    """Rows of one comparability key; `metric` is the headline one, `answer` what may be deployed, in a sentence or two."""
+    """Rows of one comparability key, the best first. `metric` is the headline one, `plots` the costs that are drawn against
+    it, `units` are those of the metrics. `paired` are the quantities in which all rows stand against one baseline, so that
+    their ratios to it can be compared. `answer_id` is the row to deploy, "" if there is none, and `answer` says why.
+    """
 
     key: str
     title: str
+    subtitle: str
     conditions: Mapping[str, str]
     metric: str
     metrics: tuple[str, ...]
     costs: tuple[str, ...]
+    plots: tuple[str, ...]
+    units: Mapping[str, str]
+    paired: tuple[str, ...]
     places: tuple[Place, ...]
     answer: str
+    answer_id: str
+
+    @property
+    def answer_text(self) -> str:
+        """With the name of what to deploy in front."""
+        chosen = [place.contender.candidate for place in self.places if self.answer_id and place.id == self.answer_id]
+        return f"{chosen[0]}: {self.answer}" if chosen else self.answer
 
 
 class Board(NamedTuple):
     title: str
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(len(group.places) for group in self.groups)

@@ -1,0 +1,160 @@
+"""Rows of a catalog into a leaderboard: split into groups by themselves, ranked by intervals, with badges and fronts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from compressbench.core.dominance import front_probabilities
+from compressbench.core.ranking import ranking
+from compressbench.core.spec import content_hash
+from compressbench.records.store import stem_of
+from compressbench.report.catalog import Catalog
+from compressbench.report.figures import Contender, is_timed, names_in
+from compressbench.report.groups import groups_of
+from compressbench.report.leaderboard.answer import answer_of
+from compressbench.report.leaderboard.badges import badges_of, kind_of
+from compressbench.report.leaderboard.board import Board, Group, Place, Rank
+from compressbench.report.leaderboard.cell_text import cell_text
+from compressbench.report.leaderboard.group_title import subtitle_of, title_of
+from compressbench.report.positions import Standing, standing
+
+_SPEEDS = ("throughput_per_s", "max_rate_per_s", "latency_p50_s", "ttft_p50_s", "tpot_p50_s")
+_ENERGIES = ("energy_j_per_output_token", "energy_j_per_inference")
+_SIZES = ("peak_memory_bytes", "disk_bytes")
+COSTS = (*_SPEEDS, *_ENERGIES, *_SIZES)
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
+# a probability then has an error of at most 0.05, and a hundred thousand rows a front in two seconds
+_MANY_ROWS, _FEW_DRAWS = 20_000, 100
+
+
+def board_of(catalog: Catalog, title: str, *, recipe: str = "") -> Board:
+    """Groups with the newest run first. `recipe` keeps only its rows."""
+    contenders = catalog.contenders(COSTS, recipe=recipe)
+    ids, found = _ids(contenders), groups_of(contenders)
+    newest = sorted(found, key=lambda key: max(each.run_id for each in found[key]), reverse=True)
+    groups = tuple(_group(found[key], catalog, ids) for key in newest)
+    return Board(title, groups, tuple(each.reason for each in catalog.unreadable))
+
+
+def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, str]) -> Group:
+    # the conditions are those of all; units and the scenario are best read from a row that succeeded
+    row = catalog.row(next((each.at for each in contenders if each.status == "ok"), contenders[0].at))
+    metrics = tuple(names_in(contenders))
+    costs = costs_of(contenders, row.scenario)
+    units = {name: row.cells[name].unit if name in row.cells else "" for name in metrics}
+    metric = metrics[0] if metrics else ""
+    standings = {name: standing(contenders, name) for name in (*metrics, *costs)}
+    places = _places(contenders, units, standings, _plots(costs), ids)
+    chosen, sentence = answer_of(contenders, metric, costs, units)
+    return Group(
+        key=contenders[0].comparability_key,
+        title=title_of(contenders),
+        subtitle=subtitle_of(contenders, row),
+        conditions=row.conditions,
+        metric=metric,
+        metrics=metrics,
+        costs=costs,
+        plots=_plots(costs),
+        units=units,
+        paired=tuple(name for name, found in standings.items() if found.scale == "against the baseline"),
+        places=tuple(sorted(places, key=lambda place: _order(place, metric))),
+        answer=sentence,
+        answer_id="" if chosen is None else ids[chosen.at],
+    )
+
+
+def costs_of(contenders: Sequence[Contender], scenario: str) -> tuple[str, ...]:
+    """What is asked of a row of this scenario: its speed, its energy, its memory and its size."""
+    there = {name for each in contenders for name, figure in each.figures.items() if figure.value is not None}
+    generates = "ttft_p50_s" in there
+    speeds = {"offline": ["throughput_per_s"], "server": ["max_rate_per_s", "latency_p50_s"]}.get(
+        scenario, ["latency_p50_s"]
+    )
+    speeds += ["ttft_p50_s", "tpot_p50_s"] if generates else []
+    energy = _ENERGIES[0] if generates and _ENERGIES[0] in there else _ENERGIES[1]
+    return (*speeds, energy, *_SIZES)
+
+
+def _plots(costs: Sequence[str]) -> tuple[str, ...]:
+    """Four of them: the first speed, the energy, the memory and the size."""
+    return (costs[0], *costs[-3:])
+
+
+def _order(place: Place, metric: str) -> tuple[int, int, int]:
+    rank = place.ranks.get(metric)
+    return (0, rank.low, rank.high) if rank is not None else (1, 0, 0)
+
+
+def _places(
+    contenders: Sequence[Contender], units: Mapping[str, str], standings: Mapping[str, Standing], plots: Sequence[str],
+    ids: Mapping[int, str],
+) -> list[Place]:  # fmt: skip
+    """`units` are those of the metrics, `standings` of metrics and costs."""
+    pairs = [(metric, cost) for metric in units for cost in plots]
+    costs = [name for name in standings if name not in units]
+    with ThreadPoolExecutor(max_workers=1) as pool:  # numpy sorts draws while texts are made
+        waiting = {pair: pool.submit(_front, *(standings[name] for name in pair)) for pair in pairs}
+        texts = [
+            {name: cell_text(name, figure, units) for name, figure in each.figures.items() if name in standings}
+            for each in contenders
+        ]
+        ranks = {metric: _ranks(standings[metric]) for metric in units}
+        fronts = {pair: each.result() for pair, each in waiting.items()}
+    return [
+        Place(
+            id=ids[each.at],
+            contender=each,
+            kind=kind_of(each),
+            badges=badges_of(each, costs),
+            ranks={metric: found[at] for metric, found in ranks.items() if at in found},
+            not_ranked=_reasons(each, at, standings),
+            front={pair: found[at] for pair, found in fronts.items() if at in found},
+            texts=texts[at],
+        )
+        for at, each in enumerate(contenders)
+    ]
+
+
+def _reasons(contender: Contender, at: int, standings: Mapping[str, Standing]) -> dict[str, str]:
+    """Why it has no place by a quantity; what wasn't asked of it is no reason to tell."""
+    found = {name: each.absent[at] for name, each in standings.items() if at in each.absent}
+    unsteady = {name: contender.unsteady[0] for name in standings if contender.unsteady and _timed(contender, name)}
+    return {**unsteady, **found}
+
+
+def _timed(contender: Contender, name: str) -> bool:
+    return name in contender.figures and is_timed(name, contender.metrics)
+
+
+def _ranks(found: Standing) -> dict[int, Rank]:
+    places = list(found.positions)
+    positions = [found.positions[at] for at in places]
+    ranked = ranking([each.value for each in positions], [each.error for each in positions])
+    return {
+        at: Rank(interval.low, interval.high, tuple(letters))
+        for at, interval, letters in zip(places, ranked.intervals, ranked.letters, strict=True)
+    }
+
+
+def _front(metric: Standing, cost: Standing) -> dict[int, float]:
+    places = [at for at in metric.positions if at in cost.positions]
+    points = [(metric.positions[at], cost.positions[at]) for at in places]
+    draws = _FEW_DRAWS if len(points) > _MANY_ROWS else None
+    return dict(zip(places, front_probabilities(points, num_draws=draws), strict=True)) if points else {}
+
+
+def _ids(contenders: Sequence[Contender]) -> dict[int, str]:
+    """By place in the catalog: the name of the record's file where it is plain, so that people can read a link, else a
+    hash of the same.
+    """
+    found: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for each in contenders:
+        stem = stem_of(each.recipe, each.candidate, each.run_id)
+        name = stem if _PLAIN.fullmatch(stem) else content_hash([each.recipe, each.candidate, each.run_id])
+        seen[name] = seen.get(name, 0) + 1
+        # one run and candidate in two files, which only a copy with changes can be
+        found[each.at] = name if seen[name] == 1 else f"{name}.{seen[name]}"
+    return found
