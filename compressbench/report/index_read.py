@@ -1,0 +1,177 @@
+"""The Parquet files of an index, asked with DuckDB: only the columns and groups that a question needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from compressbench.core.errors import RecordError
+from compressbench.report.figures import Contender, Figure
+from compressbench.report.index_build import FIGURES, PLACES_PER_PART, ROWS
+from compressbench.report.index_files import Indexed, Stamp
+from compressbench.report.stored import Entry
+
+if TYPE_CHECKING:
+    import duckdb
+
+_BATCH = 5000
+_TEXTS_AT_ONCE = 512
+_FILE = ("place", "path", *Stamp._fields, "reason", "num_in_run")
+_LIGHT = (
+    "recipe", "candidate", "role", "status", "run_id", "model", "steps", "comparability_key", "baseline_id",
+    "metrics", "faults", "unsteady",
+)  # fmt: skip
+
+
+class BrokenIndexError(Exception):
+    """The index can't be read and must be made anew; nobody outside of these modules sees it."""
+
+
+class StoredFile(NamedTuple):
+    """A file as the index has it: `entry` is None and `reason` says why where it could not be read."""
+
+    place: int
+    path: str
+    stamp: Stamp
+    reason: bytes | None
+    num_in_run: int
+    entry: Entry | None
+
+    @property
+    def known(self) -> Indexed:
+        run = None if self.entry is None else (self.entry.run_id, self.entry.recipe_hash)
+        return Indexed(self.stamp, run, self.num_in_run)
+
+
+class IndexReader:
+    """All parts in a folder. Where several have the same file, the newest counts. Raises BrokenIndexError."""
+
+    def __init__(self, folder: Path) -> None:
+        import duckdb
+
+        self._folder = folder
+        self._stems = sorted(path.name.removesuffix(ROWS) for path in folder.glob(f"*{ROWS}"))
+        self._broken = duckdb.Error
+        try:
+            self._db = duckdb.connect()
+            self._db.execute("SET parquet_metadata_cache = true")
+            self.files = self._read_files() if self._stems else {}
+        except duckdb.Error as error:
+            raise BrokenIndexError(str(error)) from error
+
+    def _read_files(self) -> dict[str, StoredFile]:
+        columns = ", ".join((*_FILE, *Entry._fields))
+        known = self._db.execute(f"SELECT {columns} FROM {self._table(ROWS)} ORDER BY place")  # noqa: S608
+        found = {}
+        for place, path, size, mtime, ctime, reason, num_in_run, *entry in _fetched(known):
+            file = os.fsdecode(path)
+            read = Entry(*entry) if reason is None else None
+            found[file] = StoredFile(place, file, Stamp(size, mtime, ctime), reason, num_in_run or 0, read)
+        return found
+
+    def _table(self, suffix: str, stems: Iterable[str] = ()) -> str:
+        files = ", ".join(_quoted(str(self._folder / f"{stem}{suffix}")) for stem in stems or self._stems)
+        return f"read_parquet([{files}])"
+
+    def _ask(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from _fetched(self._db.execute(query, list(values)))
+        except self._broken as error:
+            what, do = "the index can't be read", "Run it again, with --reindex if that doesn't help."
+            raise RecordError(what, where=str(self._folder), got=str(error).partition("\n")[0], do=do) from error
+
+    def small_parts(self, size: int) -> list[list[str]]:
+        """Of every part with fewer living files than that, the files."""
+        files: dict[int, list[str]] = {}
+        for path, file in self.files.items():
+            files.setdefault(file.place // PLACES_PER_PART, []).append(path)
+        return [paths for paths in files.values() if len(paths) < size]
+
+    def only(self, files: Iterable[StoredFile]) -> list[Path]:
+        """Ask no part that holds none of these files any more; the files of those parts."""
+        living = Counter(file.place // PLACES_PER_PART for file in files)
+        dead = [stem for stem in self._stems if not living[int(stem, 16)]]
+        self._stems = [stem for stem in self._stems if living[int(stem, 16)]]
+        return [self._folder / f"{stem}{suffix}" for stem in dead for suffix in (ROWS, FIGURES)]
+
+    def texts(self, what: str, places: Sequence[int]) -> Iterator[str]:
+        """One of the TEXTS of each place, in that order."""
+        for start in range(0, len(places), _TEXTS_AT_ONCE):
+            some = places[start : start + _TEXTS_AT_ONCE]
+            by_part: dict[int, list[int]] = {}
+            for place in some:
+                by_part.setdefault(place // PLACES_PER_PART, []).append(place)
+            found: dict[int, str] = {}
+            for part, asked in by_part.items():
+                found |= self._texts_in(what, part, asked)
+            yield from (found[place] for place in some)
+
+    def _texts_in(self, what: str, part: int, places: Sequence[int]) -> dict[int, str]:
+        table = self._table(ROWS, [f"{part:016x}"])
+        query = f"SELECT place, {what} FROM {table} WHERE place BETWEEN ? AND ?"  # noqa: S608
+        return dict(self._ask(query, min(places), max(places)))
+
+    def contenders(
+        self, at_of: Mapping[int, int], names: Sequence[str], *, recipe: str = "", key: str = ""
+    ) -> Iterator[Contender]:
+        """Those of the places in `at_of`, which gives them their `at`, in no order."""
+        figures = self._figures(at_of, names, recipe, key)
+        where, values = _where(recipe, key)
+        light = f"SELECT place, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE reason IS NULL{where}"  # noqa: S608
+        same: dict[str, str] = {}
+        for place, *fields in self._ask(light, *values):
+            if place not in at_of:
+                continue
+            *head, metrics, faults, unsteady = [same.setdefault(field, field) for field in fields]
+            own = _strings(metrics)
+            found = figures.get(place, {})
+            wanted = {name: found[name] for name in (*own, *names) if name in found}
+            yield Contender._make((at_of[place], *head, own, _strings(faults), _strings(unsteady), wanted))
+
+    def _figures(
+        self, at_of: Mapping[int, int], names: Sequence[str], recipe: str, key: str
+    ) -> dict[int, dict[str, Figure]]:
+        where, values = _where(recipe, key)
+        query = (
+            f"SELECT place, name, {', '.join(Figure._fields)} FROM {self._table(FIGURES)} "  # noqa: S608
+            f"WHERE (is_metric OR name IN (SELECT unnest(?::VARCHAR[]))){where}"
+        )
+        found: dict[int, dict[str, Figure]] = {}
+        same: dict[Any, Any] = {}  # a hundred thousand times "measured" is one text
+        for place, name, value, low, high, kind, reason, direction, is_log, verdict, *rest in self._ask(
+            query, list(names), *values
+        ):
+            if place in at_of:
+                words = (same.setdefault(word, word) for word in (kind, reason, direction))
+                figure = (value, low, high, *words, is_log, same.setdefault(verdict, verdict), *rest)
+                found.setdefault(place, {})[same.setdefault(name, name)] = Figure._make(figure)
+        return found
+
+    def metrics(self) -> dict[int, tuple[str, ...]]:
+        """By place the metrics of its tasks."""
+        query = f"SELECT place, metrics FROM {self._table(ROWS)} WHERE reason IS NULL"  # noqa: S608
+        return {place: _strings(text) for place, text in self._ask(query)}
+
+
+def _fetched(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while batch := answer.fetchmany(_BATCH):
+        yield from batch
+
+
+def _where(recipe: str, key: str) -> tuple[str, list[str]]:
+    asked = {name: value for name, value in (("recipe", recipe), ("comparability_key", key)) if value}
+    return "".join(f" AND {name} = ?" for name in asked), list(asked.values())
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@cache
+def _strings(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
