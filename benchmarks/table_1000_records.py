@@ -66,7 +66,9 @@ def main() -> None:
         numpy_wall, numpy_cpu = seconds([sys.executable, "-c", "import numpy"])
         print(f"import numpy: {numpy_wall:.2f} s wall, {numpy_cpu:.2f} s CPU")
         for form in ("terminal", "json"):
-            wall, cpu = seconds([sys.executable, "-m", "compressbench", "table", folder, "--format", form], NUM_RUNS)
+            wall, cpu = seconds(
+                [sys.executable, "-m", "compressbench", "table", folder, "--limit", "0", "--format", form], NUM_RUNS
+            )
             print(
                 f"table of {count} records ({size / 1e6:.0f} MB), {form}: median {wall:.2f} s wall, {cpu:.2f} s CPU of "
                 f"{NUM_REPEATS} runs; {wall / numpy_wall:.1f} times `import numpy`"

@@ -19,10 +19,14 @@ from compressbench.report.index_read import BrokenIndexError, IndexReader, Store
 INDEX_FROM = 200
 """Folders with fewer records are read directly: that takes less than half a second, and leaves nothing in them."""
 
-_WORTH_SAYING = 1000
+_WORTH_SAYING = 2000
 _SMALL_PART, _MOST_SMALL_PARTS = 500, 32
 
 Say = Callable[[str], object]
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 class Settings(NamedTuple):
@@ -30,7 +34,7 @@ class Settings(NamedTuple):
 
     reindex: bool = False
     processes: int = 1
-    say: Say = print
+    say: Say = _silent
 
 
 class FolderIndex(NamedTuple):
@@ -59,8 +63,8 @@ def open_index(folder: Path, settings: Settings) -> FolderIndex | None:
         return _current(folder, reader, stamps)
     try:
         return _updated(folder, index, todo, stamps, settings)
-    except OutputError:
-        # a folder that may only be read: an index for this once
+    except (OutputError, BrokenIndexError):
+        # a folder that may only be read, or that somebody else is writing: an index for this once
         index = Path(tempfile.mkdtemp(prefix="compressbench-"))
         found = _updated(folder, index / "rows", to_read(folder, stamps, {}), stamps, settings)
         weakref.finalize(found.reader, shutil.rmtree, index, ignore_errors=True)

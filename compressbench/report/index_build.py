@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -10,8 +11,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +65,8 @@ def write_parts(
 
 def _in_processes(parts: Sequence[Part], processes: int) -> list[Part]:
     """What is left to do: all that was not done when a process could not be started, or died."""
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     left = list(parts)
@@ -82,13 +83,18 @@ def write_part(part: Part) -> None:
     """The figures first: a part is there when its rows are."""
     with no_garbage_collection():
         rows, figures = _columns(part)
-    stem = part.into / f"{part.number:016x}"
     try:
         part.into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(part.into, error) from error
     for suffix, columns, size in ((FIGURES, figures, _FIGURES_PER_GROUP), (ROWS, rows, _ROWS_PER_GROUP)):
-        write_atomically(stem.with_name(stem.name + suffix), _parquet(columns, suffix, size))
+        data = _parquet(columns, suffix, size)
+        write_atomically(part.into / f"{part.number:016x}.{checksum(data)}{suffix}", data)
+
+
+def checksum(data: bytes) -> str:
+    """It stands in the file's name: a damaged index is noticed, and made anew."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _columns(part: Part) -> tuple[Columns, Columns]:

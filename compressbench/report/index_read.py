@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressbench.core.errors import RecordError
 from compressbench.report.figures import Contender, Figure
-from compressbench.report.index_build import FIGURES, PLACES_PER_PART, ROWS
+from compressbench.report.index_build import FIGURES, PLACES_PER_PART, ROWS, checksum
 from compressbench.report.index_files import Indexed, Stamp
 from compressbench.report.stored import Entry
 
@@ -55,18 +55,18 @@ class IndexReader:
         import duckdb
 
         self._folder = folder
-        self._stems = sorted(path.name.removesuffix(ROWS) for path in folder.glob(f"*{ROWS}"))
-        self._broken = duckdb.Error
+        self._parts = _whole_parts(folder)
+        self._error = duckdb.Error
+        self._db = duckdb.connect()
+        self._db.execute("SET parquet_metadata_cache = true")
         try:
-            self._db = duckdb.connect()
-            self._db.execute("SET parquet_metadata_cache = true")
-            self.files = self._read_files() if self._stems else {}
-        except duckdb.Error as error:
+            self.files = self._read_files() if self._parts else {}
+        except (duckdb.Error, UnicodeError) as error:
             raise BrokenIndexError(str(error)) from error
 
     def _read_files(self) -> dict[str, StoredFile]:
         columns = ", ".join((*_FILE, *Entry._fields))
-        known = self._db.execute(f"SELECT {columns} FROM {self._table(ROWS)} ORDER BY place")  # noqa: S608
+        known = self._db.cursor().execute(f"SELECT {columns} FROM {self._table(ROWS)} ORDER BY place")  # noqa: S608
         found = {}
         for place, path, size, mtime, ctime, reason, num_in_run, *entry in _fetched(known):
             file = os.fsdecode(path)
@@ -74,14 +74,14 @@ class IndexReader:
             found[file] = StoredFile(place, file, Stamp(size, mtime, ctime), reason, num_in_run or 0, read)
         return found
 
-    def _table(self, suffix: str, stems: Iterable[str] = ()) -> str:
-        files = ", ".join(_quoted(str(self._folder / f"{stem}{suffix}")) for stem in stems or self._stems)
-        return f"read_parquet([{files}])"
+    def _table(self, suffix: str, number: int | None = None) -> str:
+        parts = self._parts.values() if number is None else [self._parts[number]]
+        return f"read_parquet([{', '.join(_quoted(str(part[suffix])) for part in parts)}])"
 
     def _ask(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from _fetched(self._db.execute(query, list(values)))
-        except self._broken as error:
+            yield from _fetched(self._db.cursor().execute(query, list(values)))
+        except self._error as error:
             what, do = "the index can't be read", "Run it again, with --reindex if that doesn't help."
             raise RecordError(what, where=str(self._folder), got=str(error).partition("\n")[0], do=do) from error
 
@@ -94,10 +94,10 @@ class IndexReader:
 
     def only(self, files: Iterable[StoredFile]) -> list[Path]:
         """Ask no part that holds none of these files any more; the files of those parts."""
-        living = Counter(file.place // PLACES_PER_PART for file in files)
-        dead = [stem for stem in self._stems if not living[int(stem, 16)]]
-        self._stems = [stem for stem in self._stems if living[int(stem, 16)]]
-        return [self._folder / f"{stem}{suffix}" for stem in dead for suffix in (ROWS, FIGURES)]
+        living = {file.place // PLACES_PER_PART for file in files}
+        dead = [part for number, part in self._parts.items() if number not in living]
+        self._parts = {number: part for number, part in self._parts.items() if number in living}
+        return [path for part in dead for path in (part[ROWS], part[FIGURES])]
 
     def texts(self, what: str, places: Sequence[int]) -> Iterator[str]:
         """One of the TEXTS of each place, in that order."""
@@ -112,8 +112,7 @@ class IndexReader:
             yield from (found[place] for place in some)
 
     def _texts_in(self, what: str, part: int, places: Sequence[int]) -> dict[int, str]:
-        table = self._table(ROWS, [f"{part:016x}"])
-        query = f"SELECT place, {what} FROM {table} WHERE place BETWEEN ? AND ?"  # noqa: S608
+        query = f"SELECT place, {what} FROM {self._table(ROWS, part)} WHERE place BETWEEN ? AND ?"  # noqa: S608
         return dict(self._ask(query, min(places), max(places)))
 
     def contenders(
@@ -121,12 +120,10 @@ class IndexReader:
     ) -> Iterator[Contender]:
         """Those of the places in `at_of`, which gives them their `at`, in no order."""
         figures = self._figures(at_of, names, recipe, key)
-        where, values = _where(recipe, key)
-        light = f"SELECT place, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE reason IS NULL{where}"  # noqa: S608
+        where, values = _where(at_of, recipe, key)
+        light = f"SELECT place, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
         same: dict[str, str] = {}
         for place, *fields in self._ask(light, *values):
-            if place not in at_of:
-                continue
             *head, metrics, faults, unsteady = [same.setdefault(field, field) for field in fields]
             own = _strings(metrics)
             found = figures.get(place, {})
@@ -136,20 +133,19 @@ class IndexReader:
     def _figures(
         self, at_of: Mapping[int, int], names: Sequence[str], recipe: str, key: str
     ) -> dict[int, dict[str, Figure]]:
-        where, values = _where(recipe, key)
+        where, values = _where(at_of, recipe, key)
         query = (
             f"SELECT place, name, {', '.join(Figure._fields)} FROM {self._table(FIGURES)} "  # noqa: S608
-            f"WHERE (is_metric OR name IN (SELECT unnest(?::VARCHAR[]))){where}"
+            f"WHERE {where} AND (is_metric OR name IN (SELECT unnest(?::VARCHAR[])))"
         )
         found: dict[int, dict[str, Figure]] = {}
         same: dict[Any, Any] = {}  # a hundred thousand times "measured" is one text
         for place, name, value, low, high, kind, reason, direction, is_log, verdict, *rest in self._ask(
-            query, list(names), *values
+            query, *values, list(names)
         ):
-            if place in at_of:
-                words = (same.setdefault(word, word) for word in (kind, reason, direction))
-                figure = (value, low, high, *words, is_log, same.setdefault(verdict, verdict), *rest)
-                found.setdefault(place, {})[same.setdefault(name, name)] = Figure._make(figure)
+            words = (same.setdefault(word, word) for word in (kind, reason, direction))
+            figure = (value, low, high, *words, is_log, same.setdefault(verdict, verdict), *rest)
+            found.setdefault(place, {})[same.setdefault(name, name)] = Figure._make(figure)
         return found
 
     def metrics(self) -> dict[int, tuple[str, ...]]:
@@ -158,18 +154,38 @@ class IndexReader:
         return {place: _strings(text) for place, text in self._ask(query)}
 
 
+def _whole_parts(folder: Path) -> dict[int, dict[str, Path]]:
+    """By number the two files of every part, each as it was written. Figures without rows are a part's that isn't done."""
+    files: dict[str, dict[int, Path]] = {ROWS: {}, FIGURES: {}}
+    for path in folder.glob("*.parquet"):
+        try:
+            name, digest, kind = path.name.split(".", 2)
+            same, number = files[f".{kind}"], int(name, 16)
+            is_whole = number not in same and checksum(path.read_bytes()) == digest
+        except (ValueError, LookupError, OSError) as error:
+            raise BrokenIndexError(path.name) from error
+        if not is_whole:
+            raise BrokenIndexError(path.name)
+        same[number] = path
+    if files[ROWS].keys() - files[FIGURES].keys():
+        raise BrokenIndexError(folder.name)
+    return {number: {ROWS: files[ROWS][number], FIGURES: files[FIGURES][number]} for number in sorted(files[ROWS])}
+
+
 def _fetched(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while batch := answer.fetchmany(_BATCH):
         yield from batch
 
 
-def _where(recipe: str, key: str) -> tuple[str, list[str]]:
+def _where(places: Iterable[int], recipe: str, key: str) -> tuple[str, list[Any]]:
     asked = {name: value for name, value in (("recipe", recipe), ("comparability_key", key)) if value}
-    return "".join(f" AND {name} = ?" for name in asked), list(asked.values())
+    condition = "place IN (SELECT unnest(?::BIGINT[]))"
+    return condition + "".join(f" AND {name} = ?" for name in asked), [list(places), *asked.values()]
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """A path as a literal; what would stand for other signs in it stands for itself."""
+    return "'" + re.sub(r"[*?\[]", r"[\g<0>]", text).replace("'", "''") + "'"
 
 
 @cache

@@ -141,8 +141,9 @@ def _opened(paths: Sequence[Path], settings: Settings) -> tuple[dict[int, Folder
     for path in paths:
         if not path.exists():
             read_located([path])  # says so, before anything that takes long
+    opened: dict[Path, FolderIndex | None] = {}
     for at, path in enumerate(paths):
-        index = open_index(path, settings) if path.is_dir() else None
+        index = _opened_once(path, settings, opened) if path.is_dir() else None
         if index is not None:
             indexes[at] = index
             unreadable += index.unreadable()
@@ -153,6 +154,15 @@ def _opened(paths: Sequence[Path], settings: Settings) -> tuple[dict[int, Folder
     if not (indexes or read or unreadable):
         read_located(paths)  # says that nothing is there
     return indexes, read, unreadable
+
+
+def _opened_once(path: Path, settings: Settings, opened: dict[Path, FolderIndex | None]) -> FolderIndex | None:
+    """A folder that is named twice is brought up to date once."""
+    folder = path.resolve()
+    if folder not in opened:
+        opened[folder] = open_index(path, settings)
+    index = opened[folder]
+    return None if index is None else index._replace(folder=path)
 
 
 def _shared(indexes: Mapping[int, FolderIndex], read: Sequence[_Found]) -> frozenset[Run]:
