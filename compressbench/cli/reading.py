@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressbench.core.errors import RecordError
+from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.names import one_line
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ def read_catalog(
     from compressbench.report.index import Settings
 
     settings = Settings(reindex=reindex, processes=os.cpu_count() or 1, say=_say)
-    catalog = open_catalog(paths, all_runs=all_runs, only=only, settings=settings)
+    with no_garbage_collection():
+        catalog = open_catalog(paths, all_runs=all_runs, only=only, settings=settings)
+        gc.freeze()  # it lives until the end: no later search for cycles need walk through it
     for each in catalog.unreadable:
         _say(f"warning: left out: {each.reason}")
     return catalog
@@ -46,7 +50,9 @@ def _say(text: str) -> None:
 
 def pick(catalog: Catalog, names: Iterable[str], *, recipe: str = "", key: str = "") -> list[Contender]:
     """Raises RecordError if nothing is left."""
-    found = catalog.contenders(names, recipe=recipe, key=key)
+    with no_garbage_collection():
+        found = catalog.contenders(names, recipe=recipe, key=key)
+        gc.freeze()
     if found:
         return found
     asked = " and ".join(f"{what} '{name}'" for what, name in (("recipe", recipe), ("key", key)) if name)

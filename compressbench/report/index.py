@@ -13,8 +13,8 @@ from typing import NamedTuple
 from compressbench.core.errors import OutputError
 from compressbench.records.store import Unreadable
 from compressbench.report.index_build import reason_of, remove_other_versions, write_parts
-from compressbench.report.index_files import Indexed, Stamp, index_folder, sort_key, stamps_in, to_read
-from compressbench.report.index_read import BrokenIndexError, IndexReader, StoredFile
+from compressbench.report.index_files import Stamp, StoredFile, index_folder, sort_key, stamps_in, to_read
+from compressbench.report.index_read import BrokenIndexError, IndexReader
 
 INDEX_FROM = 200
 """Folders with fewer records are read directly: that takes less than half a second, and leaves nothing in them."""
@@ -54,7 +54,7 @@ def open_index(folder: Path, settings: Settings) -> FolderIndex | None:
     """None if the folder holds too few records to be worth one. Files are read only where they are new or changed."""
     index = index_folder(folder)
     reader = _known(index, settings.reindex)
-    known = {} if reader is None else {path: file.known for path, file in reader.files.items()}
+    known = {} if reader is None else reader.files
     stamps = stamps_in(folder, known)
     if len(stamps) < INDEX_FROM:
         return None
@@ -84,7 +84,7 @@ def _known(index: Path, reindex: bool) -> IndexReader | None:
 
 
 def _todo(
-    folder: Path, stamps: Mapping[str, Stamp], known: Mapping[str, Indexed], reader: IndexReader | None
+    folder: Path, stamps: Mapping[str, Stamp], known: Mapping[str, StoredFile], reader: IndexReader | None
 ) -> list[list[str]]:
     """What must be read; and if many updates have left many small parts, those files again, into one part."""
     todo = to_read(folder, stamps, known)

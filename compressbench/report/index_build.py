@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 ROWS, FIGURES = ".rows.parquet", ".figures.parquet"
 PLACES_PER_PART = 1 << 20
+# what isn't a number of a figure is in one text: few distinct ones stand for millions
+WORDS = ("kind", "reason", "direction", "is_log", "verdict")
+NUMBERS = tuple(name for name in Figure._fields if name not in WORDS)
 _PART_SIZE = 2000
 # one of the whole rows is read at the cost of its group; figures are sorted by name, so that a group has few names
 _ROWS_PER_GROUP, _FIGURES_PER_GROUP = 128, 16384
@@ -156,7 +159,9 @@ def _of_row(located: Located, row: Row) -> dict[str, Any]:
 def _of_figures(place: int, row: Row) -> Iterator[tuple[Any, ...]]:
     for name in row.cells:
         is_metric = name in row.metrics
-        yield (place, name, is_metric, row.recipe, row.comparability_key, *figure_of(row, name))
+        figure = figure_of(row, name)
+        words = json.dumps([getattr(figure, word) for word in WORDS])
+        yield (place, name, is_metric, row.recipe, row.comparability_key, words, *(getattr(figure, n) for n in NUMBERS))
 
 
 def _schema(suffix: str) -> pa.Schema:
@@ -170,9 +175,15 @@ def _schema(suffix: str) -> pa.Schema:
         return pa.schema(
             {**files, "num_in_run": whole, "position": whole, **dict.fromkeys((*names, *lists, *TEXTS), text)}.items()
         )
-    kinds = {"kind": text, "reason": text, "direction": text, "verdict": text, "is_log": pa.bool_()}
-    row = {"place": whole, "name": text, "is_metric": pa.bool_(), "recipe": text, "comparability_key": text}
-    return pa.schema({**row, **{name: kinds.get(name, real) for name in Figure._fields}}.items())
+    row = {
+        "place": whole,
+        "name": text,
+        "is_metric": pa.bool_(),
+        "recipe": text,
+        "comparability_key": text,
+        "words": text,
+    }
+    return pa.schema({**row, **dict.fromkeys(NUMBERS, real)}.items())
 
 
 def _parquet(columns: Columns, suffix: str, group_size: int) -> bytes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from compressbench.core.errors import RecordError
 from compressbench.records.store import _looks_like_a_record, read_record
+from compressbench.report.stored import Entry
 
 FOLDER = ".compressbench"
 # the kernel's clock for files advances in steps of some milliseconds: a file this young could change and look the same
@@ -31,14 +32,17 @@ class Stamp(NamedTuple):
     ctime_ns: int
 
 
-class Indexed(NamedTuple):
-    """What the index knows of one file: its run, None where it could not be read, and how many records of that run were
-    judged together.
+class StoredFile(NamedTuple):
+    """A file as the index has it, at its place there. `entry` and `run` are None, and `reason` says why, where it could not
+    be read; `num_in_run` records of the run were judged together.
     """
 
+    place: int
     stamp: Stamp
+    reason: bytes | None
+    num_in_run: int | None
     run: Run | None
-    num_in_run: int = 0
+    entry: Entry | None
 
 
 def index_folder(folder: Path) -> Path:
@@ -62,7 +66,7 @@ def sort_key(path: str) -> list[str]:
     return path.split("/")
 
 
-def stamps_in(folder: Path, known: Mapping[str, Indexed]) -> dict[str, Stamp]:
+def stamps_in(folder: Path, known: Mapping[str, StoredFile]) -> dict[str, Stamp]:
     """The record files below a folder, by their path in it. Files that are `known` and unchanged aren't opened."""
     young = time.time_ns() - _YOUNG_NS
     found: dict[str, Stamp] = {}
@@ -91,7 +95,7 @@ def _json_files(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str
             yield f"{prefix}{entry.name}", entry
 
 
-def to_read(folder: Path, stamps: Mapping[str, Stamp], known: Mapping[str, Indexed]) -> list[list[str]]:
+def to_read(folder: Path, stamps: Mapping[str, Stamp], known: Mapping[str, StoredFile]) -> list[list[str]]:
     """By run the files that must be read: new and changed ones, and all others of the same run.
 
     The verdicts of a run are one family: where one of its files came, went or changed, they all may have changed.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from compressbench.core.errors import RecordError
 from compressbench.report.figures import Contender, Figure
-from compressbench.report.index_build import FIGURES, PLACES_PER_PART, ROWS, checksum
-from compressbench.report.index_files import Indexed, Stamp
+from compressbench.report.index_build import FIGURES, NUMBERS, PLACES_PER_PART, ROWS, checksum
+from compressbench.report.index_files import Stamp, StoredFile
 from compressbench.report.stored import Entry
 
 if TYPE_CHECKING:
@@ -30,22 +31,6 @@ _LIGHT = (
 
 class BrokenIndexError(Exception):
     """The index can't be read and must be made anew; nobody outside of these modules sees it."""
-
-
-class StoredFile(NamedTuple):
-    """A file as the index has it: `entry` is None and `reason` says why where it could not be read."""
-
-    place: int
-    path: str
-    stamp: Stamp
-    reason: bytes | None
-    num_in_run: int
-    entry: Entry | None
-
-    @property
-    def known(self) -> Indexed:
-        run = None if self.entry is None else (self.entry.run_id, self.entry.recipe_hash)
-        return Indexed(self.stamp, run, self.num_in_run)
 
 
 class IndexReader:
@@ -68,10 +53,12 @@ class IndexReader:
         columns = ", ".join((*_FILE, *Entry._fields))
         known = self._db.cursor().execute(f"SELECT {columns} FROM {self._table(ROWS)} ORDER BY place")  # noqa: S608
         found = {}
-        for place, path, size, mtime, ctime, reason, num_in_run, *entry in _fetched(known):
-            file = os.fsdecode(path)
-            read = Entry(*entry) if reason is None else None
-            found[file] = StoredFile(place, file, Stamp(size, mtime, ctime), reason, num_in_run or 0, read)
+        for place, path, size, mtime, ctime, reason, num_in_run, *entry in _rows(known):
+            read = Entry._make(entry) if reason is None else None
+            run = None if read is None else (read.run_id, read.recipe_hash)
+            found[path.decode(errors="surrogateescape")] = StoredFile(
+                place, Stamp(size, mtime, ctime), reason, num_in_run, run, read
+            )
         return found
 
     def _table(self, suffix: str, number: int | None = None) -> str:
@@ -80,7 +67,7 @@ class IndexReader:
 
     def _ask(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from _fetched(self._db.cursor().execute(query, list(values)))
+            yield from _rows(self._db.cursor().execute(query, list(values)))
         except self._error as error:
             what, do = "the index can't be read", "Run it again, with --reindex if that doesn't help."
             raise RecordError(what, where=str(self._folder), got=str(error).partition("\n")[0], do=do) from error
@@ -122,9 +109,7 @@ class IndexReader:
         figures = self._figures(at_of, names, recipe, key)
         where, values = _where(at_of, recipe, key)
         light = f"SELECT place, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
-        same: dict[str, str] = {}
-        for place, *fields in self._ask(light, *values):
-            *head, metrics, faults, unsteady = [same.setdefault(field, field) for field in fields]
+        for place, *head, metrics, faults, unsteady in self._ask(light, *values):
             own = _strings(metrics)
             found = figures.get(place, {})
             wanted = {name: found[name] for name in (*own, *names) if name in found}
@@ -135,17 +120,14 @@ class IndexReader:
     ) -> dict[int, dict[str, Figure]]:
         where, values = _where(at_of, recipe, key)
         query = (
-            f"SELECT place, name, {', '.join(Figure._fields)} FROM {self._table(FIGURES)} "  # noqa: S608
+            f"SELECT place, name, words, {', '.join(NUMBERS)} FROM {self._table(FIGURES)} "  # noqa: S608
             f"WHERE {where} AND (is_metric OR name IN (SELECT unnest(?::VARCHAR[])))"
         )
-        found: dict[int, dict[str, Figure]] = {}
-        same: dict[Any, Any] = {}  # a hundred thousand times "measured" is one text
-        for place, name, value, low, high, kind, reason, direction, is_log, verdict, *rest in self._ask(
-            query, *values, list(names)
-        ):
-            words = (same.setdefault(word, word) for word in (kind, reason, direction))
-            figure = (value, low, high, *words, is_log, same.setdefault(verdict, verdict), *rest)
-            found.setdefault(place, {})[same.setdefault(name, name)] = Figure._make(figure)
+        found: defaultdict[int, dict[str, Figure]] = defaultdict(dict)
+        same: dict[str, str] = {}  # a hundred thousand times the same name is one text
+        for place, name, words, value, low, high, *rest in self._ask(query, *values, list(names)):
+            figure = Figure._make((value, low, high, *_words(words), *rest))
+            found[place][same.setdefault(name, name)] = figure
         return found
 
     def metrics(self) -> dict[int, tuple[str, ...]]:
@@ -172,9 +154,8 @@ def _whole_parts(folder: Path) -> dict[int, dict[str, Path]]:
     return {number: {ROWS: files[ROWS][number], FIGURES: files[FIGURES][number]} for number in sorted(files[ROWS])}
 
 
-def _fetched(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
-    while batch := answer.fetchmany(_BATCH):
-        yield from batch
+def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    return chain.from_iterable(iter(lambda: answer.fetchmany(_BATCH), []))
 
 
 def _where(places: Iterable[int], recipe: str, key: str) -> tuple[str, list[Any]]:
@@ -190,4 +171,9 @@ def _quoted(text: str) -> str:
 
 @cache
 def _strings(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+@cache
+def _words(text: str) -> tuple[Any, ...]:
     return tuple(json.loads(text))

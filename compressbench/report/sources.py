@@ -90,7 +90,7 @@ class IndexedRows:
         self._places: list[int] = []
         self.entries: list[Entry] = []
         for path, file in index.files.items():
-            if file.entry is not None and (file.entry.run_id, file.entry.recipe_hash) not in without:
+            if file.entry is not None and file.run not in without:
                 self._files.append(path)
                 self._places.append(file.place)
                 self.entries.append(file.entry)
@@ -126,7 +126,7 @@ def sources_of(paths: Sequence[Path], settings: Settings) -> tuple[list[Source],
     shared = _shared(indexes, read)
     for argument, index in indexes.items():
         for path, file in index.files.items():
-            if file.entry is not None and (file.entry.run_id, file.entry.recipe_hash) in shared:
+            if file.run in shared:
                 located, left_out = read_located([index.folder / path])
                 read += [_Found((argument, sort_key(path)), each) for each in located]
                 unreadable += left_out
@@ -170,8 +170,7 @@ def _shared(indexes: Mapping[int, FolderIndex], read: Sequence[_Found]) -> froze
     seen: set[Run] = {(each.located.record.run_id, each.located.record.recipe.hash) for each in read}
     shared: set[Run] = set()
     for index in indexes.values():
-        entries = (file.entry for file in index.files.values() if file.entry is not None)
-        here = {(entry.run_id, entry.recipe_hash) for entry in entries}
+        here = {file.run for file in index.files.values() if file.run is not None}
         shared |= here & seen
         seen |= here
     return frozenset(shared)
