@@ -109,14 +109,13 @@ def _print(catalog: Catalog, form: str, *, full: bool, limit: int, out: Path | N
         text = plain.to_markdown(list(catalog.rows(shown)), full=full)
         _give([text, f"\n{left_out}\n" if left_out else ""], out)
     else:
-        _print_tables(catalog, shown, full)
-        if left_out:
-            typer.echo(left_out)
+        _print_tables(catalog, shown, full, left_out)
 
 
-def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool) -> None:
+def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: str) -> None:
     """One table for all records that were measured under the same conditions."""
     from rich.console import Console
+    from rich.text import Text
 
     from compressbench.report.terminal import print_table
 
@@ -126,6 +125,8 @@ def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool) -> None:
         groups.setdefault(heading, []).append(row)
     for heading, rows in groups.items():
         print_table(rows, f"{heading} · {rows[-1].created_utc[:10]}", full=full, console=console)
+    if left_out:
+        console.print(Text(f"\n{left_out}", style="bold"))
 
 
 def _lines(pieces: Iterable[str]) -> Iterable[str]:
