@@ -3,7 +3,8 @@
     python benchmarks/table_1000_records.py
 
 A folder of 1000 records (100 runs of a baseline and nine candidates) with about 800 latencies per arm is written; then
-`compressbench table FOLDER` is run as a child process, and so is `import numpy`, the unit that makes machines comparable.
+`compressbench table FOLDER` is run as a child process (the first time it makes the folder's index, then it finds it), and
+so is `import numpy`, the unit that makes machines comparable.
 """
 
 from __future__ import annotations
