@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressbench.core.errors import RecordError
+from compressbench.core.garbage import no_garbage_collection
+from compressbench.core.names import one_line
 
 if TYPE_CHECKING:
-    from compressbench.report.catalog import Catalog
+    from compressbench.report.catalog import Catalog, Only
     from compressbench.report.figures import Contender
 
 Records = Annotated[list[Path], typer.Argument(metavar="RECORDS", help="Folders or files of records.")]
@@ -19,21 +23,36 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="Only rows of the reci
 Key = Annotated[str, typer.Option("--key", help="Only rows of this comparability key (table --json has them).")]
 AllRuns = Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")]
 Force = Annotated[bool, typer.Option("--force", help="Rank what isn't comparable all the same, with a watermark.")]
+Reindex = Annotated[
+    bool, typer.Option("--reindex", help="Make the index of large folders anew: every file is read and checked.")
+]
 
 
-def read_catalog(paths: Sequence[Path], *, all_runs: bool = False) -> Catalog:
+def read_catalog(
+    paths: Sequence[Path], *, all_runs: bool = False, reindex: bool = False, only: Only | None = None
+) -> Catalog:
     """Says on standard error which files were left out, and why."""
     from compressbench.report.catalog import open_catalog
+    from compressbench.report.index import Settings
 
-    catalog = open_catalog(paths, all_runs=all_runs)
+    settings = Settings(reindex=reindex, processes=os.cpu_count() or 1, say=_say)
+    with no_garbage_collection():
+        catalog = open_catalog(paths, all_runs=all_runs, only=only, settings=settings)
+        gc.freeze()  # it lives until the end: no later search for cycles need walk through it
     for each in catalog.unreadable:
-        typer.echo(f"warning: left out: {each.reason}", err=True)
+        _say(f"warning: left out: {each.reason}")
     return catalog
+
+
+def _say(text: str) -> None:
+    typer.echo(one_line(text), err=True)
 
 
 def pick(catalog: Catalog, names: Iterable[str], *, recipe: str = "", key: str = "") -> list[Contender]:
     """Raises RecordError if nothing is left."""
-    found = catalog.contenders(names, recipe=recipe, key=key)
+    with no_garbage_collection():
+        found = catalog.contenders(names, recipe=recipe, key=key)
+        gc.freeze()
     if found:
         return found
     asked = " and ".join(f"{what} '{name}'" for what, name in (("recipe", recipe), ("key", key)) if name)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressbench.cli import arguments
+from compressbench.cli import arguments, reading
 from compressbench.core.errors import InputError
 from compressbench.core.garbage import no_garbage_collection
 
 if TYPE_CHECKING:
-    from compressbench.records.record import Record
+    from compressbench.report.catalog import Catalog, Only
     from compressbench.report.rows import Row
+
+_LIMIT = 500
+_PIECES_AT_ONCE = 256
 
 
 class Form(StrEnum):
@@ -26,11 +30,15 @@ class Form(StrEnum):
 
 
 def table(
-    records: Annotated[list[Path], typer.Argument(metavar="RECORDS", help="Folders or files of records.")],
+    records: reading.Records,
     form: Annotated[Form, typer.Option("--format", "-f", help="How to print it.")] = Form.terminal,
     as_json: arguments.AsJson = False,
-    all_runs: Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")] = False,
+    all_runs: reading.AllRuns = False,
     full: Annotated[bool, typer.Option("--full", help="Every column.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=0, help="At most so many rows on the terminal and in Markdown, the newest; 0: all.")
+    ] = _LIMIT,
+    reindex: reading.Reindex = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write into this file instead.")] = None,
     max_stratum_drop: Annotated[
         float | None,
@@ -40,18 +48,20 @@ def table(
     ] = None,
 ) -> None:
     """Print records as a table. A number that is not there is a dash with its reason, never 0."""
-    print_rows(records, form="json" if as_json else form.value, all_runs=all_runs, full=full, out=out)
-    if max_stratum_drop is not None:
-        _gate(records, max_stratum_drop, all_runs)
+    chosen = "json" if as_json else form.value
+    _refuse_terminal_file(chosen, out)
+    # hundreds of records are millions of numbers, and nothing here makes cycles
+    with no_garbage_collection():
+        catalog = reading.read_catalog(records, all_runs=all_runs, reindex=reindex)
+        _print(catalog, chosen, full=full, limit=limit, out=out)
+        if max_stratum_drop is not None:
+            _gate(catalog, max_stratum_drop)
 
 
-def _gate(paths: Sequence[Path], max_drop: float, all_runs: bool) -> None:
-    from compressbench.records.store import read_records
-    from compressbench.report.rows import latest, rows_of
+def _gate(catalog: Catalog, max_drop: float) -> None:
     from compressbench.report.stratum_gate import EXIT_CODES, stratum_gate
 
-    records, _ = read_records(paths)
-    found = stratum_gate(rows_of(records if all_runs else latest(records)), max_drop)
+    found = stratum_gate(catalog.rows(), max_drop)
     for line in found.lines:
         typer.echo(line, err=True)
     raise typer.Exit(EXIT_CODES[found.outcome])
@@ -61,71 +71,76 @@ def print_rows(
     paths: Sequence[Path], *, form: str, all_runs: bool = False, full: bool = False, out: Path | None = None,
     only_recipe: str = "",
 ) -> None:  # fmt: skip
-    """Read records and print them; what could not be read is said on standard error."""
-    from compressbench.report.rows import latest
+    """Read records and print them all; what could not be read is said on standard error."""
+    _refuse_terminal_file(form, out)
+    with no_garbage_collection():
+        catalog = reading.read_catalog(paths, all_runs=all_runs, only=_only(only_recipe) if only_recipe else None)
+        _print(catalog, form, full=full, limit=0, out=out)
 
-    def read_and_print() -> None:
-        records = _read(paths, only_recipe)
-        records = records if all_runs else latest(records)
-        if form == "terminal":
-            _print_tables(records, full)
-        else:
-            _give(_as_text(records, form, full), out)
 
+def _refuse_terminal_file(form: str, out: Path | None) -> None:
     if form == "terminal" and out is not None:
         raise InputError("a terminal table can't be written into a file", do="Add --format md, csv or json.")
-    # hundreds of records are millions of numbers, and nothing here makes cycles
-    with no_garbage_collection():
-        read_and_print()
 
 
-def _read(paths: Sequence[Path], only_recipe: str) -> list[Record]:
-    from compressbench.records.store import read_records
-
-    records, unreadable = read_records(paths)
-    for each in unreadable:
-        typer.echo(f"warning: left out: {each.reason}", err=True)
-    if not only_recipe:
-        return records
+def _only(recipe: str) -> Only:
     from compressbench.plan import plan_file
+    from compressbench.report.catalog import Only
 
     # not by the recipe's hash: with --resume the recipe may have got new candidates since the others were measured
-    plan = plan_file(only_recipe)
-    keys = {cell.key for cell in plan.cells}
-    return [record for record in records if record.recipe.name == plan.recipe.name and record.key in keys]
+    plan = plan_file(recipe)
+    return Only(plan.recipe.name, frozenset(cell.key for cell in plan.cells))
 
 
-def _print_tables(records: Sequence[Record], full: bool) -> None:
+def _print(catalog: Catalog, form: str, *, full: bool, limit: int, out: Path | None) -> None:
+    from compressbench.report import plain
+    from compressbench.report.catalog import within
+
+    if form == "json":
+        _give(_lines(plain.json_list(catalog.texts("row"))), out)
+        return
+    if form == "csv":
+        metrics = catalog.metrics()
+        names = list(dict.fromkeys(name for own in dict.fromkeys(metrics) for name in own))
+        _give(plain.csv_lines(names, zip(metrics, catalog.texts("csv"), strict=True)), out)
+        return
+    shown, left_out = within(catalog, limit)
+    if form == "md":
+        text = plain.to_markdown(list(catalog.rows(shown)), full=full)
+        _give([text, f"\n{left_out}\n" if left_out else ""], out)
+    else:
+        _print_tables(catalog, shown, full, left_out)
+
+
+def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: str) -> None:
     """One table for all records that were measured under the same conditions."""
     from rich.console import Console
+    from rich.text import Text
 
-    from compressbench.report.heading import conditions, heading
-    from compressbench.report.rows import rows_of
     from compressbench.report.terminal import print_table
 
     console = Console()
-    groups: dict[str, list[tuple[Record, Row]]] = {}
-    for record, row in zip(records, rows_of(records), strict=True):
-        groups.setdefault(conditions(record), []).append((record, row))
-    for group in groups.values():
-        newest, _ = group[-1]
-        print_table([row for _, row in group], heading(newest), full=full, console=console)
+    groups: dict[str, list[Row]] = {}
+    for heading, row in zip(catalog.texts("heading", shown), catalog.rows(shown), strict=True):
+        groups.setdefault(heading, []).append(row)
+    for heading, rows in groups.items():
+        print_table(rows, f"{heading} · {rows[-1].created_utc[:10]}", full=full, console=console)
+    if left_out:
+        console.print(Text(f"\n{left_out}", style="bold"))
 
 
-def _as_text(records: Sequence[Record], form: str, full: bool) -> str:
-    from compressbench.report import plain
-    from compressbench.report.rows import rows_of
-
-    rows = rows_of(records)
-    if form == "json":
-        return plain.to_json(rows) + "\n"
-    return plain.to_markdown(rows, full=full) if form == "md" else plain.to_csv(rows)
+def _lines(pieces: Iterable[str]) -> Iterable[str]:
+    yield from pieces
+    yield "\n"
 
 
-def _give(text: str, out: Path | None) -> None:
+def _give(pieces: Iterable[str], out: Path | None) -> None:
+    """Piece by piece: a hundred thousand rows are a gigabyte of text."""
     from compressbench.records.files import write_atomically
 
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        write_atomically(out, text.encode())
+    if out is not None:
+        write_atomically(out, (piece.encode() for piece in pieces))
+        return
+    left = iter(pieces)
+    while some := list(islice(left, _PIECES_AT_ONCE)):
+        typer.echo("".join(some), nl=False)

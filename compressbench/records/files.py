@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from compressbench.core.errors import OutputError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk, and rename it into place.
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write `data`, whole or in pieces, beside `path`, flush it to the disk, and rename it into place.
 
     Raises OutputError if the folder can't be written or the disk is full; nothing half-written stays behind.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 from compressbench.core.errors import RecordError
 from compressbench.core.names import one_line
-from compressbench.records.store import read_record
 from compressbench.report import pairing
 from compressbench.report.against import COUNTED_COSTS
 from compressbench.report.catalog import Catalog
@@ -140,10 +139,12 @@ def _score_verdicts(catalog: Catalog, places: Sequence[int]) -> list[dict[str, O
 def _side(catalog: Catalog, at: int) -> pairing.Side:
     row = catalog.row(at)
     run = (row.run_id, row.recipe)
-    rows = ((place, catalog.row(place)) for place in range(len(catalog)))
-    own = next((place for place, each in rows if each.role == "baseline" and (each.run_id, each.recipe) == run), None)
-    baseline = None if own is None else read_record(catalog.path(own))
-    return pairing.Side(catalog.path(at), read_record(catalog.path(at)), row.metrics, baseline, row.baseline_id)
+    entries = ((place, catalog.entry(place)) for place in range(len(catalog)))
+    own = next(
+        (place for place, each in entries if each.role == "baseline" and (each.run_id, each.recipe) == run), None
+    )
+    baseline = None if own is None else catalog.record(own)
+    return pairing.Side(catalog.path(at), catalog.record(at), row.metrics, baseline, row.baseline_id)
 
 
 def _names(rows: Sequence[Row], full: bool) -> list[str]:

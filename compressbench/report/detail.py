@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 
 
 def detail_of(path: Path, record: Record, *, flips: bool = True) -> dict[str, Any]:
-    """Plain data, ready for JSON. `flips` reads the per-sample rows of the record and of its baseline.
+    """Plain data, ready for JSON. `flips` reads the per-sample rows of the record and of its baseline; else they are None.
 
     What isn't there is None or has a `reason`; no text holds a folder of this machine.
     """
@@ -41,7 +41,7 @@ def detail_of(path: Path, record: Record, *, flips: bool = True) -> dict[str, An
         "latency": latency_of(record),
         "blocks": _blocks(record),
         "scores": [_score(name, score) for name, score in zip(metric_names(record), record.scores, strict=False)],
-        "flips": flips_between(path, record) if flips else [],
+        "flips": flips_between(path, record) if flips else None,
     }
 
 

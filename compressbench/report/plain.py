@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic_core import to_json as to_json_bytes
@@ -19,22 +19,53 @@ _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in 
 
 def to_json(rows: Sequence[Row]) -> str:
     """A list of rows with recipe, candidate, status, key, cells and against_baseline; a missing value is null."""
-    return printable_json(to_json_bytes(list(rows), indent=1).decode())
+    return "".join(json_list(json_item(row) for row in rows))
+
+
+def json_item(row: Row) -> str:
+    """One row as it stands in the list."""
+    return printable_json(to_json_bytes([row], indent=1)[2:-2].decode())
+
+
+def json_list(items: Iterable[str]) -> Iterator[str]:
+    """The list, in pieces."""
+    separator = "[\n"
+    for item in items:
+        yield f"{separator}{item}"
+        separator = ",\n"
+    yield "[]" if separator == "[\n" else "\n]"
 
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line per row; each number with its bounds, unit, kind and reason, and its verdict with ratio and bounds."""
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    names = [*metrics, *CELL_NAMES]
+    return "".join(csv_lines(metrics, ((row.metrics, csv_parts(row)) for row in rows)))
+
+
+def csv_lines(metrics: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> Iterator[str]:
+    """A header and a line per row, of each row's own metrics and its parts. `metrics` are those of all rows."""
+    head = ["recipe", "candidate", "role", "status", "key", "run_id", "steps"]
+    yield _joined([*head, *_headers([*metrics, *CELL_NAMES]), *_score_headers(metrics)]) + "\n"
+    lacking = {name: [_joined(_absent(name)), _joined(_no_scores())] for name in metrics}
+    for own, parts in rows:
+        first, costs, *of_metrics = parts.split("\n")
+        found = {**lacking, **{name: of_metrics[2 * at : 2 * at + 2] for at, name in enumerate(own)}}
+        cells, scores = [found[name][0] for name in metrics], [found[name][1] for name in metrics]
+        yield ",".join([first, *cells, costs, *scores]) + "\n"
+
+
+def csv_parts(row: Row) -> str:
+    """A row's line in parts that don't depend on other rows, one a line: what it is, its costs, and of each of its metrics
+    the cell and what scores have beyond it.
+    """
+    first = [row.recipe, row.candidate, row.role, row.status, row.key, row.run_id, row.steps]
+    of_metrics = [part for name in row.metrics for part in (_values(row, [name]), _score_values(row, [name]))]
+    return "\n".join(map(_joined, (first, _values(row, CELL_NAMES), *of_metrics)))
+
+
+def _joined(values: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["recipe", "candidate", "role", "status", "key", "run_id", "steps", *_headers(names), *_score_headers(metrics)]
-    )
-    for row in rows:
-        head: list[Any] = [row.recipe, row.candidate, row.role, row.status, row.key, row.run_id, row.steps]
-        values = [*head, *_values(row, names), *_score_values(row, metrics)]
-        writer.writerow([_inert(value) for value in values])
+    csv.writer(buffer, lineterminator="").writerow([_inert(value) for value in values])
     return buffer.getvalue()
 
 
@@ -69,13 +100,20 @@ def _values(row: Row, names: Sequence[str]) -> list[Any]:
     values: list[Any] = []
     for name in names:
         cell, verdict = row.cells.get(name), row.against_baseline.get(name)
-        values += (
-            [None] * 3 + [unit_of(name), "", "not asked"]
-            if cell is None
-            else [cell.value, cell.low, cell.high, cell.unit, cell.kind, cell.reason]
-        )
+        if cell is None:
+            values += _absent(name)
+            continue
+        values += [cell.value, cell.low, cell.high, cell.unit, cell.kind, cell.reason]
         values += [None] * 4 if verdict is None else [verdict.verdict, verdict.ratio, verdict.low, verdict.high]
     return values
+
+
+def _absent(name: str) -> list[Any]:
+    return [None, None, None, unit_of(name), "", "not asked", None, None, None, None]
+
+
+def _no_scores() -> list[None]:
+    return [None] * (len(_OF_SCORES) + len(_OF_FIDELITY) + 1)
 
 
 def _inert(value: Any) -> Any:

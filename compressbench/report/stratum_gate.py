@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from compressbench.core.names import one_line
@@ -17,7 +17,7 @@ class Gate(NamedTuple):
     lines: list[str]
 
 
-def stratum_gate(rows: Sequence[Row], max_drop: float) -> Gate:
+def stratum_gate(rows: Iterable[Row], max_drop: float) -> Gate:
     """Passed if the whole interval of every loss is at most `max_drop`, failed if one lies wholly above it.
 
     `max_drop` is in the metric's unit (0.05 is five points), of a perplexity a fraction of the baseline's. Rows without a

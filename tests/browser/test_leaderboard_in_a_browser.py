@@ -10,7 +10,7 @@ import pytest
 import record_builder as build
 
 from compressbench.records.store import Located, RecordStore, dump
-from compressbench.report.catalog import Catalog, open_catalog
+from compressbench.report.catalog import catalog_of, open_catalog
 from compressbench.report.leaderboard.board_build import board_of
 from compressbench.report.leaderboard.site import write_site
 
@@ -275,7 +275,7 @@ def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment = build.environment(cpu_model=f"CPU {number}")
         records.append(build.record(environment=environment, run_id=f"2025112{number}T074513.926665Z"))
     records += [found.model_copy(update={"candidate": f"candidate-{number}"}) for number in range(70)]
-    catalog = Catalog([Located(Path(f"{at}.json"), record) for at, record in enumerate(records)])
+    catalog = catalog_of([Located(Path(f"{at}.json"), record) for at, record in enumerate(records)])
     return write_site(board_of(catalog, "Many"), catalog, tmp_path_factory.mktemp("large"))
 
 

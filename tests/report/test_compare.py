@@ -23,7 +23,9 @@ from compressbench.report.chained import mirrored
 from compressbench.report.compare import Comparison, audit_of, compare_records, compare_run
 from compressbench.report.compare_terminal import print_comparison
 from compressbench.report.compare_words import notes_of, to_json, to_markdown
+from compressbench.report.index import Settings
 from compressbench.report.rows import rows_of
+from compressbench.report.sources import sources_of
 
 BASE, ONE, TWO = parts.answers_of(1), parts.answers_of(2, right=0.9), parts.answers_of(3, right=0.6)
 RESULTS = Path(__file__).parents[2] / "results"
@@ -287,7 +289,7 @@ def test_a_false_claim_is_red_and_takes_every_claim(tmp_path: Path) -> None:
         def row(self, at: int) -> Any:
             return row if at == 1 else super().row(at)
 
-    falsified = Falsified(catalog._located)
+    falsified = Falsified(sources_of([tmp_path], Settings())[0])
     found = compare_run(falsified, falsified.contenders())
     assert found.candidates[0].audit == "FALSE CLAIM"
     assert not found.candidates[0].names_on("better")

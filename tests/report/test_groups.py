@@ -11,12 +11,12 @@ import record_builder as build
 from compressbench.core.errors import NotComparableError
 from compressbench.records.record import Record
 from compressbench.records.store import Located
-from compressbench.report.catalog import Catalog
+from compressbench.report.catalog import Catalog, catalog_of
 from compressbench.report.groups import differing_conditions, groups_of, one_group, shown_apart
 
 
 def catalog(*records: Record) -> Catalog:
-    return Catalog([Located(Path(f"{number}.json"), record) for number, record in enumerate(records)])
+    return catalog_of([Located(Path(f"{number}.json"), record) for number, record in enumerate(records)])
 
 
 def on(cpu: str = "Example CPU", **changed: Any) -> Record:

@@ -16,7 +16,7 @@ from compressbench.core.dominance import dominance_probability
 from compressbench.core.errors import InputError, MissingMeasurementError
 from compressbench.records.record import Record
 from compressbench.records.store import Located
-from compressbench.report.catalog import Catalog
+from compressbench.report.catalog import Catalog, catalog_of
 from compressbench.report.pareto import Entry, Front, asked_for, front_of, fronts, labels
 from compressbench.report.pareto_data import to_csv, to_json
 from compressbench.report.pareto_plot import HEIGHT, plot
@@ -30,8 +30,8 @@ def by_label(front: Front) -> dict[str, Entry]:
     return {entry.label: entry for entry in front.entries}
 
 
-def catalog_of(*runs: list[Record]) -> Catalog:
-    return Catalog([Located(Path(f"{record.candidate}.json"), record) for run in runs for record in run])
+def cataloged(*runs: list[Record]) -> Catalog:
+    return catalog_of([Located(Path(f"{record.candidate}.json"), record) for run in runs for record in run])
 
 
 def run(name: str = "example", cpu: str = "Example CPU", run_id: str = build.RUN_ID) -> list[Record]:
@@ -130,7 +130,7 @@ def test_rows_called_alike_are_told_apart() -> None:
 
 
 def test_records_of_other_conditions_have_a_front_of_their_own_unless_forced() -> None:
-    catalog = catalog_of(run("one"), run("two", cpu="Other CPU", run_id="20261122T074514.000000Z"))
+    catalog = cataloged(run("one"), run("two", cpu="Other CPU", run_id="20261122T074514.000000Z"))
     contenders = catalog.contenders(asked_for(()))
     found = fronts(catalog, contenders)
     assert len(found) == 2
@@ -152,7 +152,7 @@ def test_records_of_other_conditions_have_a_front_of_their_own_unless_forced() -
 
 
 def test_json_keeps_its_documented_shape() -> None:
-    catalog = catalog_of([*run(), build.failed("broken", recipe=build.recipe(("half", "worse")))])
+    catalog = cataloged([*run(), build.failed("broken", recipe=build.recipe(("half", "worse")))])
     found = fronts(catalog, catalog.contenders(asked_for(())))
     (front,) = json.loads(to_json(catalog, found))
     assert set(front) == {
@@ -177,7 +177,7 @@ def test_json_keeps_its_documented_shape() -> None:
 
 
 def test_csv_has_a_line_for_every_row_and_a_reason_where_it_is_not_ranked() -> None:
-    catalog = catalog_of([*run(), build.failed("=broken", recipe=build.recipe(("half", "worse")))])
+    catalog = cataloged([*run(), build.failed("=broken", recipe=build.recipe(("half", "worse")))])
     found = fronts(catalog, catalog.contenders(asked_for(())), ["accuracy", "size"])
     lines = {line["candidate"]: line for line in csv.DictReader(io.StringIO(to_csv(catalog, found)))}
     assert set(lines) == {"baseline", "half", "worse", "'=broken"}
@@ -191,7 +191,7 @@ def test_hostile_names_stay_text() -> None:
     records = run()
     hostile = "<script>alert(1)</script>|[x](http://a.b)\n# big\x1b[31m"
     records[2] = records[2].model_copy(update={"candidate": hostile})
-    catalog = catalog_of(records)
+    catalog = cataloged(records)
     found = fronts(catalog, catalog.contenders(asked_for(())))
     markdown = to_markdown(catalog, found)
     assert "<script>" not in markdown
@@ -210,12 +210,12 @@ def test_notes_say_how_it_was_obtained_and_who_is_missing() -> None:
         parts.candidate("broken", 0, 1, faults=("it broke",)),
         parts.candidate("also", 0, 1, faults=("it broke",)),
     ]
-    said = list(notes(Catalog([]), front_of(contenders[1:], NAMES)))
+    said = list(notes(catalog_of([]), front_of(contenders[1:], NAMES)))
     assert said == ["NOT RANKED broken, also: it broke"]
 
 
 def test_nobody_with_all_metrics_is_a_missing_measurement() -> None:
-    catalog = catalog_of(run())
+    catalog = cataloged(run())
     with pytest.raises(MissingMeasurementError, match="no row can be ranked by all of accuracy, ttft_p50_s"):
         fronts(catalog, catalog.contenders(asked_for(("ttft",))), ["accuracy", "ttft"])
 
@@ -227,7 +227,7 @@ def test_a_chance_is_never_written_as_certain() -> None:
 
 
 def test_the_picture_has_the_best_corner_upper_left_and_names_the_front() -> None:
-    catalog = catalog_of(run())
+    catalog = cataloged(run())
     (front,) = fronts(catalog, catalog.contenders(asked_for(())), ["accuracy", "size"])
     drawn = plot(catalog, front, 80)
     assert len(drawn) == HEIGHT + 4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from compressbench.core.names import one_line
 from compressbench.records.files import cannot_write, make_folder
 from compressbench.report.catalog import Catalog
+from compressbench.report.flips import flips
 from compressbench.report.leaderboard.board import Board
 from compressbench.report.leaderboard.site_data import ascii_json, date_of, group_data, index_data, json_of, script_of
 from compressbench.report.leaderboard.text_forms import to_csv, to_json, to_markdown
@@ -18,10 +21,12 @@ from compressbench.report.leaderboard.text_forms import to_csv, to_json, to_mark
 RECORDS_PER_FILE = 8
 MOST_FILES = 4096
 MOST_IN_MARKDOWN = 1000
+MOST_WITH_SAMPLES = 2000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 _ROOM = "compressbench.report.leaderboard"
+_INDENT = re.compile(r"\n *")
 
 
 def write_site(board: Board, catalog: Catalog, out: Path) -> Path:
@@ -92,18 +97,26 @@ def _records(board: Board, catalog: Catalog) -> Iterator[tuple[int, list[str]]]:
     buckets = [(bucket_of(place.id, count), place) for group in board.groups for place in group.places]
     buckets.sort(key=lambda pair: pair[0])
     places = [place.contender.at for _, place in buckets]
-    lines = zip(buckets, _row_texts(catalog, places), catalog.details(places), strict=True)
+    lines = zip(buckets, catalog.texts("row", places), _details(catalog, places), strict=True)
     for bucket, found in itertools.groupby(lines, key=lambda line: line[0][0]):
         yield bucket, [_record(place.id, row, detail) for (_, place), row, detail in found]
 
 
-def _row_texts(catalog: Catalog, places: Sequence[int]) -> Iterator[str]:
-    """Whole rows as JSON, in the order of the places."""
-    return (catalog.row(at).model_dump_json() for at in places)
+def _details(catalog: Catalog, places: Sequence[int]) -> Iterator[str]:
+    """With the samples that flipped, on a board that is small enough to read them all."""
+    for at, text in zip(places, catalog.details(places), strict=True):
+        if len(places) > MOST_WITH_SAMPLES:
+            yield text
+        else:
+            yield json_of({**json.loads(text), "flips": flips(catalog.path(at), catalog.record(at))})
 
 
 def _record(row_id: str, row: str, detail: str) -> str:
-    return f'compressbench.addRecord({json_of(row_id)},{{"row":{ascii_json(row)},"detail":{ascii_json(detail)}}});\n'
+    # a line end in JSON stands between its parts, never in a text
+    compact = _INDENT.sub("", row)
+    return (
+        f'compressbench.addRecord({json_of(row_id)},{{"row":{ascii_json(compact)},"detail":{ascii_json(detail)}}});\n'
+    )
 
 
 def _pages(board: Board) -> Sequence[tuple[str, str]]:

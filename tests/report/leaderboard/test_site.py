@@ -14,7 +14,7 @@ import record_builder as build
 from compressbench.core.errors import OutputError
 from compressbench.records.record import Record
 from compressbench.records.store import Located
-from compressbench.report.catalog import Catalog
+from compressbench.report.catalog import Catalog, catalog_of
 from compressbench.report.leaderboard.board import Board
 from compressbench.report.leaderboard.board_build import board_of
 from compressbench.report.leaderboard.site import bucket_of, num_buckets, write_site
@@ -25,8 +25,8 @@ OURS = sorted(path for path in (ROOM / "static").glob("*.js") if not path.name.s
 EVIL = "</script><script>alert('é \u2028 😀')</script><!--"
 
 
-def catalog_of(records: list[Record]) -> Catalog:
-    return Catalog([Located(Path(f"{at}.json"), record) for at, record in enumerate(records)])
+def cataloged(records: list[Record]) -> Catalog:
+    return catalog_of([Located(Path(f"{at}.json"), record) for at, record in enumerate(records)])
 
 
 def example(candidate: str = "int8") -> list[Record]:
@@ -35,7 +35,7 @@ def example(candidate: str = "int8") -> list[Record]:
 
 
 def site(folder: Path, records: list[Record], title: str = "Title") -> tuple[Path, Board]:
-    catalog = catalog_of(records)
+    catalog = cataloged(records)
     board = board_of(catalog, title)
     return write_site(board, catalog, folder).parent, board
 
@@ -82,7 +82,7 @@ def test_pages_have_a_strict_policy_and_only_files_of_the_site(tmp_path: Path) -
 
 
 def test_what_was_left_out_stands_on_the_page(tmp_path: Path) -> None:
-    catalog = catalog_of(example())
+    catalog = cataloged(example())
     board = board_of(catalog, "Title")._replace(unreadable=("<b>a.json</b>: its checksum doesn't match",))
     text = write_site(board, catalog, tmp_path).read_text()
     assert "1 file was left out" in text

@@ -51,8 +51,9 @@ compressbench.recordEvidence = (() => {
       const about = [["data", score.data], ["protocol", score.protocol], ["samples", `${score.num_samples}, in ${words.humanize(score.seconds, "s")}`], ["rows", `${score.samples[0]}, SHA-256 ${score.samples[1]}`]];
       return details(`${score.metric}: how it was asked, and what else changed`, pairs([...score.facts, ...about], "record-wide"));
     });
-    const none = row.role === "baseline" ? "This is the baseline: other records are compared with it." : "No answers were compared.";
-    return section("answers", "Answers that changed", strata(row), ...(detail.flips.length ? detail.flips.map(flips) : [make("p", {}, none)]), ...facts);
+    const unread = `Samples are shown on boards of few rows only; compressbench show ${detail.file} counts them.`;
+    const none = detail.flips === null ? unread : row.role === "baseline" ? "This is the baseline: other records are compared with it." : "No answers were compared.";
+    return section("answers", "Answers that changed", strata(row), ...(detail.flips?.length ? detail.flips.map(flips) : [make("p", {}, none)]), ...facts);
   }
 
   function made(detail) {

@@ -28,7 +28,7 @@ compressbench.recordSections = (() => {
     const found = [];
     if (detail.failure) found.push(notice("bad", "It could not be measured", [detail.failure]));
     if (row.false_claims && row.false_claims.length) found.push(notice("bad", "The audit found false claims", row.false_claims));
-    if (row.implausible.length) found.push(notice("bad", "Its numbers can't be true", row.implausible));
+    if (row.implausible.length) found.push(notice("bad", "It can't be true, and is not ranked", row.implausible));
     const rest = row.not_rankable.filter((each) => !each.startsWith("implausible"));
     if (rest.length) found.push(notice("mind", "Its times and energies are shown, but not ranked", rest));
     if (row.warnings.length) found.push(notice("mind", "Mind", row.warnings));
