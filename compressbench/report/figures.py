@@ -21,7 +21,8 @@ COUNTED = {
 class Figure(NamedTuple):
     """One number of a row, and what may be said of it against the row's baseline: fields of its Cell and its Verdict.
 
-    `value` is None where there is none, and then `reason` says why. `direction` says which values are better.
+    `value` is None where there is none, and then `reason` says why. `direction` says which values are better; `margin` is
+    the one that the recipe declared for a metric.
     """
 
     value: float | None
@@ -39,6 +40,7 @@ class Figure(NamedTuple):
     difference_low: float | None = None
     difference_high: float | None = None
     noise: float | None = None
+    margin: float | None = None
 
 
 class Contender(NamedTuple):
@@ -113,6 +115,7 @@ def figure_of(row: Row, name: str) -> Figure:
         difference_low=verdict.difference_low,
         difference_high=verdict.difference_high,
         noise=verdict.noise,
+        margin=verdict.margin,
     )
 
 

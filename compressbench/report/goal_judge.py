@@ -127,11 +127,23 @@ def _bounded(goal: Goal, name: str, found: _Observed, figure: Figure) -> Judgeme
 
 
 def _not_degraded(goal: Goal, name: str, figure: Figure, found: _Observed) -> Judgement:
-    if figure.verdict != "degraded":
+    """By the verdict: within the margin where the recipe declared one, else not degraded."""
+    accepted = ("equivalent", "improved")
+    is_met = figure.verdict != "degraded" if figure.margin is None else figure.verdict in ("", *accepted)
+    if is_met:
         return Judgement(goal, name, "met", *found, shortfall=0.0, fraction=0.0, direction=figure.direction)
-    whole = abs(figure.value or 0.0)
-    share = found.high / whole if whole else None
-    return Judgement(goal, name, "missed", *found, shortfall=found.high, fraction=share, direction=figure.direction)
+    outcome: Outcome = "missed" if figure.verdict == "degraded" else "undecided"
+    limit = _margin_in_unit(figure)
+    beyond, whole = max(0.0, found.high - limit), limit or abs(figure.value or 0.0)
+    share = beyond / whole if whole else None
+    return Judgement(goal, name, outcome, *found, shortfall=beyond, fraction=share, direction=figure.direction)
+
+
+def _margin_in_unit(figure: Figure) -> float:
+    """0 without a margin; of a metric on a log scale it is a fraction of the baseline's."""
+    if figure.margin is None or not figure.is_log:
+        return figure.margin or 0.0
+    return figure.margin * (figure.value or 0.0) / (figure.ratio or 1.0)
 
 
 def _observed(goal: Goal, contender: Contender, name: str, figure: Figure) -> _Observed | str:

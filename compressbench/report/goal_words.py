@@ -107,7 +107,8 @@ def limit_text(found: Judgement, units: Units) -> str:
     if found.goal.type in ("measured", "required"):
         return "measured" if found.goal.type == "measured" else "must be there"
     if found.goal.type == "not-degraded":
-        return "significant" if found.outcome == "missed" else "not shown to be degraded"
+        words = {"missed": "degraded", "undecided": "not shown to be within the declared margin"}
+        return words.get(found.outcome, "not shown to be degraded")
     return f"{'at most' if found.is_ceiling else 'at least'} {_limit_value(found, units)}"
 
 

@@ -15,7 +15,10 @@ from compressbench.report.goals import Goal
 from compressbench.report.policy import Policy, has_quality_goal, resolved
 from compressbench.report.strata_judge import judge_strata
 
-NOT_DEGRADED = Goal("quality", "not-degraded", 0.0, "no task metric is degraded (nothing was asked of quality)")
+NOT_DEGRADED = Goal(
+    "quality", "not-degraded", 0.0,
+    "every task metric within the margin that its recipe declared, without one not degraded (nothing else was asked)",
+)  # fmt: skip
 
 
 class Judged(NamedTuple):

@@ -55,7 +55,9 @@ _SHARES = {"sparsity", "mbu", "mfu"}
 
 
 def title(name: str) -> str:
-    return TITLES.get(name, name)
+    """`latency p50`; `perplexity (tinyshakespeare)` of a metric that stands twice and is told apart by its data."""
+    metric, _, place = name.partition("@")
+    return f"{metric} ({place.rpartition(':')[2] or place})" if place else TITLES.get(name, name)
 
 
 def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:

@@ -60,6 +60,27 @@ def test_the_fastest_that_is_not_degraded_is_deployed(tmp_path: Path, capsys: py
     assert "may have lost up to" in found["notes"][0]["reasons"][0], "nobody set a limit to the loss"
 
 
+def test_the_margin_of_the_recipe_is_the_goal_where_nothing_else_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    margin = {"margin": 0.005}
+    scores = {
+        name: build.accuracy_after(lost, won).model_copy(update=margin)
+        for name, lost, won in (("sure", 10, 8), ("unsure", 100, 90))
+    }
+    folder = decided.stored(
+        tmp_path,
+        *decided.run(
+            decided.candidate("sure", 0.006, scores=(scores["sure"],)),
+            decided.candidate("unsure", 0.004, scores=(scores["unsure"],)),
+        ),
+    )
+    found = answered(capsys, folder)
+    assert found["deploy"]["candidate"] == "sure"
+    assert "not shown to be within the declared margin" in reasons(found)["unsure"]
+    assert answered(capsys, folder, "--max-accuracy-drop", "0.02")["deploy"]["candidate"] == "unsure"
+
+
 @pytest.mark.parametrize(("objective", "best"), [("size", "slow"), ("energy", "fast"), ("throughput", "fast")])
 def test_the_objective_decides(objective: str, best: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answered(capsys, decided.stored(tmp_path, *quick()), "--objective", objective)["deploy"]["candidate"] == best

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from contender_builder import contender, cost, counted, score
 from hypothesis import given
@@ -207,3 +209,35 @@ def test_the_outcome_is_what_every_value_of_the_interval_says(
     if min(abs(edge - limit) for edge in edges) > 1e-6:
         assert found.outcome == ("met" if all(within) else "undecided" if any(within) else "missed")
         assert (found.shortfall == 0) == all(within)
+
+
+def in_margin(**changed: Any) -> Judgement:
+    figure = score(0.92, -0.01, 0.005)._replace(**changed)
+    [found] = judge(Goal("quality", "not-degraded", 0.0, ""), contender("int8", {"accuracy": figure}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("verdict", "margin", "outcome"),
+    [
+        ("inconclusive", None, "met"),
+        ("degraded", None, "missed"),
+        ("inconclusive", 0.012, "undecided"),
+        ("equivalent", 0.02, "met"),
+        ("improved", 0.001, "met"),
+        ("degraded", 0.001, "missed"),
+    ],
+)
+def test_where_nothing_is_asked_the_declared_margin_is_and_else_the_verdict(
+    verdict: str, margin: float | None, outcome: str
+) -> None:
+    assert in_margin(verdict=verdict, margin=margin).outcome == outcome
+
+
+def test_the_shortfall_of_a_margin_is_in_the_unit_of_the_metric() -> None:
+    assert in_margin(margin=0.012).shortfall == pytest.approx(0.015 - 0.012)
+    of_log = in_margin(
+        value=20.2, ratio=1.01, difference=0.2, difference_low=0.1, difference_high=0.5, is_log=True, margin=0.02,
+        direction="lower",
+    )  # fmt: skip
+    assert of_log.shortfall == pytest.approx(0.5 - 0.02 * 20.0)

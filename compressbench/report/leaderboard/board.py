@@ -48,7 +48,8 @@ class Place(NamedTuple):
 class Group(NamedTuple):
     """Rows of one comparability key, the best first. `metric` is the headline one, `plots` the costs that are drawn against
     it, `units` are those of the metrics. `paired` are the quantities in which all rows stand against one baseline, so that
-    their ratios to it can be compared. `answer_id` is the row to deploy, "" if there is none, and `answer` says why.
+    their ratios to it can be compared. `answer_id` is the row to deploy, "" if there is none, `answer` says why, under the
+    heading `answer_label`, and `answer_rule` by which rule.
     """
 
     key: str
@@ -64,6 +65,8 @@ class Group(NamedTuple):
     places: tuple[Place, ...]
     answer: str
     answer_id: str
+    answer_label: str
+    answer_rule: str
 
     @property
     def answer_text(self) -> str:

@@ -13,7 +13,7 @@ from compressbench.records.store import stem_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Contender, is_timed, names_in
 from compressbench.report.groups import groups_of
-from compressbench.report.leaderboard.answer import answer_of
+from compressbench.report.leaderboard.answer import LABELS, NEEDED, answer_of
 from compressbench.report.leaderboard.badges import badges_of, kind_of
 from compressbench.report.leaderboard.board import Board, Group, Place, Rank
 from compressbench.report.leaderboard.cell_text import cell_text
@@ -23,7 +23,7 @@ from compressbench.report.positions import Standing, standing
 _SPEEDS = ("throughput_per_s", "max_rate_per_s", "latency_p50_s", "ttft_p50_s", "tpot_p50_s")
 _ENERGIES = ("energy_j_per_output_token", "energy_j_per_inference")
 _SIZES = ("peak_memory_bytes", "disk_bytes")
-COSTS = (*_SPEEDS, *_ENERGIES, *_SIZES)
+COSTS = tuple(dict.fromkeys((*_SPEEDS, *_ENERGIES, *_SIZES, *NEEDED)))
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
 # a probability then has an error of at most 0.05, and a hundred thousand rows a front in two seconds
 _MANY_ROWS, _FEW_DRAWS = 20_000, 100
@@ -47,7 +47,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
     metric = metrics[0] if metrics else ""
     standings = {name: standing(contenders, name) for name in (*metrics, *costs)}
     places = _places(contenders, units, standings, _plots(costs), ids)
-    chosen, sentence = answer_of(contenders, metric, costs, units)
+    answer = answer_of(catalog, contenders)
     return Group(
         key=contenders[0].comparability_key,
         title=title_of(contenders),
@@ -60,8 +60,10 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
         units=units,
         paired=tuple(name for name, found in standings.items() if found.scale == "against the baseline"),
         places=tuple(sorted(places, key=lambda place: _order(place, metric))),
-        answer=sentence,
-        answer_id="" if chosen is None else ids[chosen.at],
+        answer=answer.sentence,
+        answer_id="" if answer.at is None else ids[answer.at],
+        answer_label=LABELS[answer.verdict],
+        answer_rule=answer.rule,
     )
 
 

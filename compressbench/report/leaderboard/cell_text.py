@@ -50,9 +50,7 @@ class _Claim(NamedTuple):
 
 
 def quantity_title(name: str) -> str:
-    """`perplexity (tinyshakespeare)` of a metric that stands twice and is told apart by its data."""
-    metric, _, place = name.partition("@")
-    return one_line(f"{title(metric)} ({place.rpartition(':')[2] or place})" if place else title(name))
+    return one_line(title(name))
 
 
 def cell_text(name: str, figure: Figure, units: Mapping[str, str]) -> CellText:

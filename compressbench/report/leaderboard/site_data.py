@@ -52,6 +52,8 @@ def _head(group: Group) -> dict[str, Any]:
         "plots": [group.costs.index(name) for name in group.plots],
         "answer": one_line(group.answer),
         "answerId": group.answer_id,
+        "answerLabel": group.answer_label,
+        "answerRule": one_line(group.answer_rule),
         "answerName": next((_name(each) for each in group.places if each.id == group.answer_id), ""),
         "numRows": len(group.places),
         "newest": max(date_of(each.contender.run_id) for each in group.places),

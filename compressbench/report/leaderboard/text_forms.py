@@ -124,6 +124,7 @@ def _json_group(group: Group) -> str:
         "costs": list(group.costs),
         "answer": group.answer,
         "answer_id": group.answer_id or None,
+        "answer_rule": group.answer_rule,
     }
     rows = ",\n".join(json.dumps(_json_row(place, group), allow_nan=False) for place in group.places)
     return f'{json.dumps(head)[:-1]}, "rows": [\n{rows}]}}'

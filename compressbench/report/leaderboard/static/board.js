@@ -48,11 +48,16 @@
   }
 
   function showAnswer(group) {
-    const parts = [el("p", { class: "label" }, group.answerId ? "What to deploy" : "No answer yet")];
+    const parts = [el("p", { class: "label" }, group.answerLabel)];
     if (group.answerId) {
       parts.push(el("p", { class: "choice" }, el("a", { href: linkOf(group.answerId) }, group.answerName)));
     }
-    $("answer").replaceChildren(...parts, el("p", {}, group.answer));
+    parts.push(el("p", {}, group.answer));
+    if (group.answerRule) {
+      parts.push(el("p", { class: "rule" }, `${group.answerRule}: `,
+        el("code", {}, `compressbench recommend RESULTS --key ${group.key}`)));
+    }
+    $("answer").replaceChildren(...parts);
   }
 
   function showGroupHead(group) {
@@ -105,7 +110,12 @@
     return showGroup(at, metric in board.groups[at].metrics ? metric : 0);
   }
 
-  const numbered = (group) => `${group.numRows} ${group.numRows === 1 ? "row" : "rows"}`;
+  const numbered = (group) => `${group.numRows} ${group.numRows === 1 ? "row" : "rows"}${dated(group)}`;
+
+  // of two groups of the same name the date tells which is which
+  function dated(group) {
+    return board.groups.filter((each) => each.title === group.title).length > 1 ? ` · ${group.newest}` : "";
+  }
 
   function makeTabs() {
     if (board.groups.length < 2) {
