@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 OUT ?= out/quickstart
 
-.PHONY: help install demo test check format test-all clean
+.PHONY: help install demo leaderboard test check format test-all clean
 
 help: ## show these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ install: .venv/installed ## make .venv with everything in it
 
 demo: install ## run recipes/quickstart.yaml and print its table (measured already: just print)
 	$(BIN)/compressbench run recipes/quickstart.yaml --out $(OUT) --resume
+
+leaderboard: install ## draw results/site anew from the records in results
+	$(BIN)/compressbench leaderboard results --out results/site
 
 test: install ## all tests that need no network and no GPU
 	$(BIN)/python -m pytest -n auto

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "compressbench"
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
+SITE = RESULTS / "site"
 TABLE_BEGIN, TABLE_END = "<!-- quickstart table: begin -->\n", "<!-- quickstart table: end -->"
 MAP_BEGIN, MAP_END = "<!-- file map: begin -->\n", "<!-- file map: end -->"
 SCHEMAS = {
@@ -97,6 +98,16 @@ def test_the_tables_in_results_are_drawn_from_the_records_beside_them(folder: Pa
     assert not unreadable
     for name, text in {"md": to_markdown(rows), "csv": to_csv(rows), "json": to_json(rows) + "\n"}.items():
         assert (folder / f"table.{name}").read_text() == text
+
+
+def test_the_site_in_results_is_drawn_from_the_records(tmp_path: Path) -> None:
+    from compressbench.cli.main import call
+
+    assert call(["leaderboard", str(RESULTS), "--out", str(tmp_path)]) == 0
+    drawn = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    there = {path.relative_to(SITE): path.read_bytes() for path in SITE.rglob("*") if path.is_file()}
+    assert drawn.keys() == there.keys(), "run make leaderboard"
+    assert not [str(path) for path in drawn if drawn[path] != there[path]], "run make leaderboard"
 
 
 def test_every_module_says_what_it_is_for() -> None:
