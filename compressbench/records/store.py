@@ -73,7 +73,7 @@ class RecordStore:
 
     def finished_keys(self) -> set[str]:
         """Keys of the cells that have a readable record with status ok in this folder."""
-        files = [path for path in self.folder.glob("*.json") if _looks_like_a_record(path)]
+        files = [path for path in self.folder.glob("*.json") if looks_like_a_record(path)]
         return {record.key for record in read_records(files)[0] if record.status == "ok"} if files else set()
 
     def write_samples(self, stem: str, task: str, rows: Sequence[SampleRow]) -> tuple[str, str]:
@@ -227,7 +227,7 @@ def _record_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found.extend(sorted(file for file in path.rglob("*.json") if _looks_like_a_record(file)))
+            found.extend(sorted(file for file in path.rglob("*.json") if looks_like_a_record(file)))
         elif path.is_file():
             found.append(path)
         else:
@@ -238,7 +238,7 @@ def _record_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _looks_like_a_record(path: Path) -> bool:
+def looks_like_a_record(path: Path) -> bool:
     """By its name or its first bytes, so that a record whose beginning was lost is told of and not passed over."""
     if not path.is_file():
         # a link that leads nowhere or to itself

@@ -10,7 +10,7 @@ from pydantic_core import to_json as to_json_bytes
 from compressbench.core.names import printable_json
 from compressbench.report.compare import Column, Compared, Comparison, Outcome
 from compressbench.report.pairing import COUNTED, STORED, THROUGH_BASELINE
-from compressbench.report.plain import _escape
+from compressbench.report.plain import escape, markdown_line
 from compressbench.report.quality_words import WORST
 from compressbench.report.rows import Row
 from compressbench.report.verdict import Verdict
@@ -155,23 +155,19 @@ def _with_claims(column: Column, names: Sequence[str]) -> dict[str, Any]:
 def to_markdown(comparison: Comparison) -> str:
     """A GitHub table, one column per model, and a list per candidate; a watermark stands above and below."""
     columns = [comparison.reference, *comparison.candidates]
-    heads = [f"**{_escape(each.label)}**" for each in columns]
-    lines = [_line(["", *heads]), "|---|" + "---:|" * len(heads)]
+    heads = [f"**{escape(each.label)}**" for each in columns]
+    lines = [markdown_line(["", *heads]), "|---|" + "---:|" * len(heads)]
     for name in (*comparison.names, AUDIT):
-        cells = ["<br>".join(map(_escape, lines_of(each, name))) for each in columns]
-        lines.append(_line([_escape(title(name)), *cells]))
+        cells = ["<br>".join(map(escape, lines_of(each, name))) for each in columns]
+        lines.append(markdown_line([escape(title(name)), *cells]))
     for column in comparison.candidates:
-        lines += ["", f"**{_escape(column.label)}** against **{_escape(comparison.reference.label)}**", ""]
-        lines += [f"- {side}: {'; '.join(map(_escape, items))}" for side, items in list_lines(column) if items]
-        lines += [] if is_all_stored(comparison) else [f"- how: {_escape(how_line(column))}"]
-    notes = [f"- {_escape(note)}" for note in notes_of(comparison)]
-    mark = [f"**{_escape(comparison.watermark)}**"] if comparison.watermark else []
-    return _joined([mark, [_escape(comparison.title)], lines, notes, mark])
+        lines += ["", f"**{escape(column.label)}** against **{escape(comparison.reference.label)}**", ""]
+        lines += [f"- {side}: {'; '.join(map(escape, items))}" for side, items in list_lines(column) if items]
+        lines += [] if is_all_stored(comparison) else [f"- how: {escape(how_line(column))}"]
+    notes = [f"- {escape(note)}" for note in notes_of(comparison)]
+    mark = [f"**{escape(comparison.watermark)}**"] if comparison.watermark else []
+    return _joined([mark, [escape(comparison.title)], lines, notes, mark])
 
 
 def _joined(parts: Iterable[Sequence[str]]) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -13,7 +13,7 @@ from compressbench.core.names import one_line, printable_json
 from compressbench.report.answer import Line
 from compressbench.report.gate import Gate, Word, outcome_of
 from compressbench.report.goal_words import Units, judgement_text, limit_text, observed_text, subject_text
-from compressbench.report.plain import _escape as escape
+from compressbench.report.plain import escape
 from compressbench.report.recommend import Judged
 from compressbench.report.recommend_words import judgement_fields, print_grid, print_lines
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compressbench.core.errors import RecordError
-from compressbench.records.store import _looks_like_a_record, read_record
+from compressbench.records.store import looks_like_a_record, read_record
 from compressbench.report.stored import Entry
 
 FOLDER = ".compressbench"
@@ -77,7 +77,7 @@ def stamps_in(folder: Path, known: Mapping[str, StoredFile]) -> dict[str, Stamp]
             continue
         stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns if status.st_ctime_ns < young else 0)
         before = known.get(path)
-        if (before is not None and before.stamp == stamp) or _looks_like_a_record(Path(entry.path)):
+        if (before is not None and before.stamp == stamp) or looks_like_a_record(Path(entry.path)):
             found[path] = stamp
     return found
 

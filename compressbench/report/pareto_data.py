@@ -13,7 +13,7 @@ from compressbench.core.ranking import written
 from compressbench.report.catalog import Catalog
 from compressbench.report.pareto import SEED, Entry, Front, LeftOut
 from compressbench.report.pareto_words import heading
-from compressbench.report.plain import _inert
+from compressbench.report.plain import inert
 
 _HEAD = (
     "recipe", "candidate", "role", "run_id", "key", "watermark", "front", "probability", "dominator",
@@ -99,10 +99,10 @@ def to_csv(catalog: Catalog, fronts: Sequence[Front]) -> str:
     names = list(dict.fromkeys(name for front in fronts for name in front.names))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*_HEAD, *(_inert(f"{name}_{part}") for name in names for part in _PARTS)])
+    writer.writerow([*_HEAD, *(inert(f"{name}_{part}") for name in names for part in _PARTS)])
     for front in fronts:
         for line in _csv_lines(catalog, front, names):
-            writer.writerow([_inert(value) for value in line])
+            writer.writerow([inert(value) for value in line])
     return buffer.getvalue()
 
 

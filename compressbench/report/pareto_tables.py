@@ -13,8 +13,8 @@ from compressbench.report.catalog import Catalog
 from compressbench.report.pareto import Front
 from compressbench.report.pareto_plot import plot
 from compressbench.report.pareto_words import Line, heading, lines, notes
-from compressbench.report.plain import _escape, _line
-from compressbench.report.terminal import _LONGEST_NAME, Lines, _Column, _Grid
+from compressbench.report.plain import escape, markdown_line
+from compressbench.report.terminal import LONGEST_NAME, Grid, Lines, TableColumn
 from compressbench.report.words import title
 
 _STYLES = {"on the front": "green", "dominated": "red"}
@@ -37,10 +37,10 @@ def _rendered(catalog: Catalog, front: Front, width: int) -> RenderableType:
         names = ", ".join(title(name) for name in front.names)
         return Group(*head, Text(one_line(f"No row can be ranked by all of {names}.")), *below)
     columns = [
-        _Column.of(one_line(title(name)), [_cell(line.cells[at]) for line in found])
+        TableColumn.of(one_line(title(name)), [_cell(line.cells[at]) for line in found])
         for at, name in enumerate(front.names)
     ]
-    grid = _Grid(_Column.of("candidate", [_name(line) for line in found]), columns)
+    grid = Grid(TableColumn.of("candidate", [_name(line) for line in found]), columns)
     drawn = plot(catalog, front, width)
     picture = [Text("\n".join([*drawn, ""]), no_wrap=True)] if drawn else []
     return Group(*head, grid, *picture, *below)
@@ -51,13 +51,13 @@ def _name(line: Line) -> Lines:
     return [
         *((part, "bold") for part in _parts(line.label)),
         (f"  {line.front}", style),
-        *((f"  {part}", "dim") for part in textwrap.wrap(one_line(line.dominator), _LONGEST_NAME)),
+        *((f"  {part}", "dim") for part in textwrap.wrap(one_line(line.dominator), LONGEST_NAME)),
     ]
 
 
 def _parts(text: str) -> list[str]:
     shown = one_line(text)
-    return [shown[start : start + _LONGEST_NAME] for start in range(0, len(shown), _LONGEST_NAME)]
+    return [shown[start : start + LONGEST_NAME] for start in range(0, len(shown), LONGEST_NAME)]
 
 
 def _cell(cell: tuple[str, str, str]) -> Lines:
@@ -71,14 +71,14 @@ def to_markdown(catalog: Catalog, fronts: Sequence[Front]) -> str:
 
 
 def _markdown(catalog: Catalog, front: Front) -> str:
-    found = [f"### {_escape(heading(front))}", ""]
+    found = [f"### {escape(heading(front))}", ""]
     if front.watermark:
-        found += [f"**{_escape(front.watermark)}**", ""]
+        found += [f"**{escape(front.watermark)}**", ""]
     if front.entries:
-        found.append(_line(["candidate", "front", *(_escape(title(name)) for name in front.names)]))
+        found.append(markdown_line(["candidate", "front", *(escape(title(name)) for name in front.names)]))
         found.append("|---|---|" + "---:|" * len(front.names))
     for line in lines(catalog, front):
-        cells = ["<br>".join(_escape(part) for part in (v, rank, against) if part) for v, against, rank in line.cells]
-        front_words = "<br>".join(_escape(part) for part in (line.front, line.dominator) if part)
-        found.append(_line([f"**{_escape(line.label)}**", front_words, *cells]))
-    return "\n".join([*found, "", *(f"- {_escape(note)}" for note in notes(catalog, front)), ""])
+        cells = ["<br>".join(escape(part) for part in (v, rank, against) if part) for v, against, rank in line.cells]
+        front_words = "<br>".join(escape(part) for part in (line.front, line.dominator) if part)
+        found.append(markdown_line([f"**{escape(line.label)}**", front_words, *cells]))
+    return "\n".join([*found, "", *(f"- {escape(note)}" for note in notes(catalog, front)), ""])

@@ -65,13 +65,13 @@ def csv_parts(row: Row) -> str:
 
 def _joined(values: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow([_inert(value) for value in values])
+    csv.writer(buffer, lineterminator="").writerow([inert(value) for value in values])
     return buffer.getvalue()
 
 
 def _headers(names: Sequence[str]) -> list[str]:
     parts = ("", "_low", "_high", "_unit", "_kind", "_reason", "_verdict", "_ratio", "_ratio_low", "_ratio_high")
-    return [_inert(f"{name}{part}") for name in names for part in parts]
+    return [inert(f"{name}{part}") for name in names for part in parts]
 
 
 _OF_SCORES = (
@@ -82,7 +82,7 @@ _OF_FIDELITY = ("agreement", "same_top_1", "kl_mean", "kl_median", "kl_p99", "kl
 
 
 def _score_headers(metrics: Sequence[str]) -> list[str]:
-    return [_inert(f"{name}_{part}") for name in metrics for part in (*_OF_SCORES, *_OF_FIDELITY, "calibration_error")]
+    return [inert(f"{name}_{part}") for name in metrics for part in (*_OF_SCORES, *_OF_FIDELITY, "calibration_error")]
 
 
 def _score_values(row: Row, metrics: Sequence[str]) -> list[Any]:
@@ -116,7 +116,7 @@ def _no_scores() -> list[None]:
     return [None] * (len(_OF_SCORES) + len(_OF_FIDELITY) + 1)
 
 
-def _inert(value: Any) -> Any:
+def inert(value: Any) -> Any:
     """Text on one line; what a spreadsheet would run as a formula gets an apostrophe in front."""
     if not isinstance(value, str):
         return value
@@ -127,21 +127,22 @@ def _inert(value: Any) -> Any:
 def to_markdown(rows: Sequence[Row], *, full: bool = False) -> str:
     """A GitHub table: the value, and below it in the same cell what may be claimed against the baseline."""
     names = columns(rows, full=full)
-    lines = [_line(["candidate", *(_escape(title(name)) for name in names)]), "|---|" + "---:|" * len(names)]
-    lines += [_line([f"**{_escape(row.candidate)}**", *(_cell(row, name) for name in names)]) for row in rows]
-    notes = [f"- {_escape(note)}" for note in footnotes(rows, names)]
+    lines = [markdown_line(["candidate", *(escape(title(name)) for name in names)]), "|---|" + "---:|" * len(names)]
+    lines += [markdown_line([f"**{escape(row.candidate)}**", *(_cell(row, name) for name in names)]) for row in rows]
+    notes = [f"- {escape(note)}" for note in footnotes(rows, names)]
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a table; the cells are escaped already."""
     return "| " + " | ".join(cells) + " |"
 
 
 def _cell(row: Row, name: str) -> str:
-    return "<br>".join(_escape(line) for line in cell_lines(row, name))
+    return "<br>".join(escape(line) for line in cell_lines(row, name))
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that stays text: no markup, no link, no new cell, no new line."""
     escaped = one_line(text).translate(_MARKDOWN_SPECIAL).replace("://", ":\\/\\/").replace("www.", "www\\.")
     return " ".join(escaped.split())

@@ -16,10 +16,10 @@ from compressbench.report.answer import MOST_LISTED, Answer, Line, answer_of, re
 from compressbench.report.catalog import Catalog
 from compressbench.report.goal_judge import Judgement
 from compressbench.report.goal_words import judgement_text, units_of
-from compressbench.report.plain import _escape as escape
+from compressbench.report.plain import escape
 from compressbench.report.recommend import Judged, Recommendation
 
-_LONGEST_NAME = 26
+LONGEST_NAME = 26
 _STYLES = {"DEPLOY": "bold green", "KEEP": "bold yellow", "NONE QUALIFIES": "bold red"}
 
 
@@ -53,7 +53,7 @@ def print_lines(console: Console, lines: Iterable[str], style: str = "", indent:
 
 def print_grid(console: Console, lines: Sequence[Line]) -> None:
     """Names in front of their reasons."""
-    width = min(_LONGEST_NAME, max(cell_len(one_line(line.name)) for line in lines))
+    width = min(LONGEST_NAME, max(cell_len(one_line(line.name)) for line in lines))
     for line in lines:
         names = _wrapped(console, one_line(line.name), width)
         room = max(20, console.width - width - 4)

@@ -20,7 +20,7 @@ from compressbench.report.words import cell_lines, columns, footnotes, title, ve
 
 _GOOD, _BAD = {"faster", "lower", "improved", "equivalent"}, {"slower", "degraded", "higher"}
 _GOOD_IF_HIGHER = {"throughput_per_s", "max_rate_per_s"}
-_LONGEST_NAME = 40
+LONGEST_NAME = 40
 _GAP = "  "
 
 
@@ -32,24 +32,24 @@ Lines = list[tuple[str, str]]
 """The lines of one cell, each with its style."""
 
 
-class _Column(NamedTuple):
+class TableColumn(NamedTuple):
     header: list[str]
     cells: list[Lines]
     width: int
 
     @classmethod
-    def of(cls, header: str, cells: list[Lines]) -> _Column:
+    def of(cls, header: str, cells: list[Lines]) -> TableColumn:
         """As wide as its widest cell; the header is wrapped to that."""
         words = [*header.split(), *(text for lines in cells for text, _ in lines)]
         width = max(map(_width, words), default=0)
         return cls(textwrap.wrap(header, max(1, width)), cells, width)
 
 
-class _Grid(NamedTuple):
+class Grid(NamedTuple):
     """A name column and right-aligned columns, in as many blocks as the width asks for."""
 
-    names: _Column
-    columns: list[_Column]
+    names: TableColumn
+    columns: list[TableColumn]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         names = ("bold", "dim", "red", "green") if console.color_system else ()
@@ -57,8 +57,8 @@ class _Grid(NamedTuple):
         for block in self._blocks(options.max_width):
             yield from _joined(_block(self.names, block, styles))
 
-    def _blocks(self, max_width: int) -> list[list[_Column]]:
-        blocks: list[list[_Column]] = []
+    def _blocks(self, max_width: int) -> list[list[TableColumn]]:
+        blocks: list[list[TableColumn]] = []
         free = 0
         for column in self.columns:
             needed = len(_GAP) + column.width
@@ -76,7 +76,7 @@ def _joined(segments: Iterator[Segment]) -> Iterator[Segment]:
         yield Segment("".join(segment.text for segment in run), style)
 
 
-def _block(names: _Column, block: list[_Column], styles: dict[str, Style]) -> Iterator[Segment]:
+def _block(names: TableColumn, block: list[TableColumn], styles: dict[str, Style]) -> Iterator[Segment]:
     shown = [names, *block]
     headers: list[Lines] = [[(line, "bold") for line in column.header] for column in shown]
     height = max(map(len, headers))
@@ -90,7 +90,7 @@ def _block(names: _Column, block: list[_Column], styles: dict[str, Style]) -> It
     yield Segment.line()
 
 
-def _lines(shown: Sequence[_Column], cells: Sequence[Lines], styles: dict[str, Style]) -> Iterator[Segment]:
+def _lines(shown: Sequence[TableColumn], cells: Sequence[Lines], styles: dict[str, Style]) -> Iterator[Segment]:
     for number in range(max(map(len, cells))):
         unstyled = ""
         for position, (column, lines) in enumerate(zip(shown, cells, strict=True)):
@@ -107,9 +107,9 @@ def _lines(shown: Sequence[_Column], cells: Sequence[Lines], styles: dict[str, S
 def table(rows: Sequence[Row], heading: str = "", *, full: bool = False) -> RenderableType:
     """Rows with the value on one line and the paired claim below it, and footnotes that say why a dash is a dash."""
     names = columns(rows, full=full)
-    grid = _Grid(
-        _Column.of("candidate", [_name(row) for row in rows]),
-        [_Column.of(one_line(title(name)), [_cell(row, name) for row in rows]) for name in names],
+    grid = Grid(
+        TableColumn.of("candidate", [_name(row) for row in rows]),
+        [TableColumn.of(one_line(title(name)), [_cell(row, name) for row in rows]) for name in names],
     )
     notes = [Text(one_line(note), style="dim") for note in footnotes(rows, names)]
     return Group(Text(one_line(heading), style="bold"), grid, *notes)
@@ -121,7 +121,7 @@ def print_table(rows: Sequence[Row], heading: str = "", *, full: bool = False, c
 
 def _name(row: Row) -> Lines:
     name = one_line(row.candidate)
-    parts = [name[start : start + _LONGEST_NAME] for start in range(0, max(1, len(name)), _LONGEST_NAME)]
+    parts = [name[start : start + LONGEST_NAME] for start in range(0, max(1, len(name)), LONGEST_NAME)]
     status = [] if row.status == "ok" else [(one_line(row.status), "red")]
     return [(part, "bold") for part in parts] + status
 

@@ -13,7 +13,7 @@ from compressbench.core.units import unit_of
 from compressbench.report.figures import Figure
 from compressbench.report.leaderboard.board import Board, Group, Place
 from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
-from compressbench.report.plain import _escape, _inert, _line
+from compressbench.report.plain import escape, inert, markdown_line
 
 _PARTS = ("value", "low", "high", "kind", "verdict", "ratio", "ratio_low", "ratio_high", "difference",
           "difference_low", "difference_high", "reason")  # fmt: skip
@@ -24,44 +24,46 @@ def to_markdown(board: Board, most: int | None = None) -> str:
 
     Of more than `most` rows of a group the best, and how many were left out.
     """
-    parts = [f"# {_escape(board.title)}\n", *(_markdown_group(group, most) for group in board.groups)]
-    left_out = [f"- left out: {_escape(reason)}" for reason in board.unreadable]
+    parts = [f"# {escape(board.title)}\n", *(_markdown_group(group, most) for group in board.groups)]
+    left_out = [f"- left out: {escape(reason)}" for reason in board.unreadable]
     return "\n".join([*parts, *left_out]).rstrip() + "\n"
 
 
 def _markdown_group(group: Group, most: int | None) -> str:
     names = (*group.metrics, *group.costs)
     lines = [
-        f"## {_escape(group.title)}",
+        f"## {escape(group.title)}",
         "",
-        _escape(group.subtitle),
+        escape(group.subtitle),
         "",
-        f"**Answer:** {_escape(group.answer_text)}",
+        f"**Answer:** {escape(group.answer_text)}",
         "",
     ]
     lines += [
-        _line(["rank", "candidate", *(_escape(quantity_title(name)) for name in names)]),
+        markdown_line(["rank", "candidate", *(escape(quantity_title(name)) for name in names)]),
         "|---:|---|" + "---:|" * len(names),
     ]
     shown = group.places[:most]
     ranked = [place for place in shown if group.metric in place.ranks]
-    lines += [_line([_escape(rank_text(place, group.metric)), *_markdown_cells(place, names)]) for place in ranked]
+    lines += [
+        markdown_line([escape(rank_text(place, group.metric)), *_markdown_cells(place, names)]) for place in ranked
+    ]
     unranked = [place for place in shown if group.metric not in place.ranks]
     lines += [""] + [
-        f"- not ranked: **{_escape(place.contender.candidate)}**: {_escape(place.not_ranked.get(group.metric, ''))}"
+        f"- not ranked: **{escape(place.contender.candidate)}**: {escape(place.not_ranked.get(group.metric, ''))}"
         for place in unranked
     ]
     if len(shown) < len(group.places):
         lines.append(f"- {len(group.places) - len(shown)} more rows are not shown here")
-    conditions = [f"- {_escape(name.replace('_', ' '))}: {_escape(value)}" for name, value in group.conditions.items()]
+    conditions = [f"- {escape(name.replace('_', ' '))}: {escape(value)}" for name, value in group.conditions.items()]
     return "\n".join([*lines, "", f"Conditions (key {group.key}):", "", *conditions, ""])
 
 
 def _markdown_cells(place: Place, names: Sequence[str]) -> Iterator[str]:
     found = place.contender
-    yield f"**{_escape(found.candidate)}**" + (f"<br>{_escape(found.steps)}" if found.steps else "")
+    yield f"**{escape(found.candidate)}**" + (f"<br>{escape(found.steps)}" if found.steps else "")
     for name in names:
-        yield "<br>".join(_escape(line) for line in lines_of(place, name))
+        yield "<br>".join(escape(line) for line in lines_of(place, name))
 
 
 def lines_of(place: Place, name: str) -> list[str]:
@@ -83,10 +85,10 @@ def to_csv(board: Board) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     head = ["group", "recipe", "candidate", "role", "status", "run_id", "id", "steps", "kind", "badges"]
     rank = ["metric", "rank_low", "rank_high", "letters", "not_ranked"]
-    writer.writerow([*head, *rank, *(_inert(f"{name}{_suffix(part)}") for name in names for part in _PARTS)])
+    writer.writerow([*head, *rank, *(inert(f"{name}{_suffix(part)}") for name in names for part in _PARTS)])
     for group in board.groups:
         for place in group.places:
-            writer.writerow([_inert(value) for value in _csv_row(place, group, names)])
+            writer.writerow([inert(value) for value in _csv_row(place, group, names)])
     return buffer.getvalue()
 
 
