@@ -21,7 +21,8 @@ from line_parts import recipe_data, write_data, write_model, write_recipe
 from compressbench.cli.main import call
 from compressbench.core.errors import CellError, ModelError, OutputError
 from compressbench.records.record import Record
-from compressbench.records.store import read_records, read_samples
+from compressbench.records.sample_rows import read_samples
+from compressbench.records.store import read_records
 from compressbench.report.rows import rows_of
 from compressbench.run import run_recipe
 

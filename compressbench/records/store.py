@@ -19,6 +19,7 @@ from compressbench.core.questions import SampleRow
 from compressbench.core.spec import content_hash
 from compressbench.records.files import make_folder, write_atomically
 from compressbench.records.record import READABLE_VERSIONS, SCHEMA_VERSION, Record
+from compressbench.records.sample_rows import columns_of
 
 _BLANK = "0" * 64
 _BEGINNING = b'{"sha256":"'
@@ -33,8 +34,6 @@ _FEWEST_LINES = 15
 # more than a checksum can have in a row
 _MANY_DIGITS = b"0" * 65
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
-_ALWAYS = ("id", "prediction", "target", "score", "weight")
-_ALSO = "also:"
 
 
 class Unreadable(NamedTuple):
@@ -80,7 +79,7 @@ class RecordStore:
         """Write per-sample rows (id, prediction, target, score, weight, and what else they have); the file's name and its
         SHA-256.
         """
-        return self.write_columns(stem, task, _columns_of(rows))
+        return self.write_columns(stem, task, columns_of(rows))
 
     def write_columns(self, stem: str, what: str, columns: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
         """Write a table of columns as Parquet; the file's name and its SHA-256."""
@@ -250,58 +249,3 @@ def looks_like_a_record(path: Path) -> bool:
             return stream.read(_CHECKSUM_AT) == _BEGINNING
     except OSError:
         return True  # reading it will say why it can't be read
-
-
-def read_samples(record_path: Path, samples_file: str, sha256: str) -> list[SampleRow]:
-    """The per-sample rows beside a record. Raises RecordError if they are missing, changed, or no such rows."""
-    columns = read_columns(record_path, samples_file, sha256)
-    try:
-        return [_row_from(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
-    except (ValueError, TypeError) as error:
-        raise _no_rows(record_path.with_name(Path(samples_file).name), error) from error
-
-
-def read_columns(record_path: Path, samples_file: str, sha256: str) -> dict[str, list[Any]]:
-    """The same as plain columns, unchecked but for the checksum: thousands of rows in milliseconds."""
-    path = record_path.with_name(Path(samples_file).name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise cannot_read_samples(path, error.strerror or str(error)) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise cannot_read_samples(path, "its checksum doesn't match")
-    import io
-
-    import pyarrow.parquet as pq
-
-    try:
-        found: dict[str, list[Any]] = pq.read_table(io.BytesIO(data)).to_pydict()
-    except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's own errors are among them
-        raise _no_rows(path, error) from error
-    return found
-
-
-def _no_rows(path: Path, error: Exception) -> RecordError:
-    return cannot_read_samples(path, f"they are no rows of samples: {str(error).splitlines()[0]}")
-
-
-def _columns_of(rows: Sequence[SampleRow]) -> dict[str, list[Any]]:
-    """One column per field that no row has at its default, and one per metric of `also`."""
-    fields = {name: field for name, field in SampleRow.model_fields.items() if name != "also"}
-    columns = {name: [getattr(row, name) for row in rows] for name in fields}
-    optional = [name for name in fields if name not in _ALWAYS]
-    for name in optional:
-        if all(value == fields[name].default for value in columns[name]):
-            del columns[name]
-    metrics = dict.fromkeys(metric for row in rows for metric in row.also)
-    return {**columns, **{f"{_ALSO}{metric}": [row.also.get(metric) for row in rows] for metric in metrics}}
-
-
-def _row_from(stored: Mapping[str, Any]) -> SampleRow:
-    also = {name.removeprefix(_ALSO): value for name, value in stored.items() if name.startswith(_ALSO)}
-    plain = {name: value for name, value in stored.items() if not name.startswith(_ALSO)}
-    return SampleRow(**plain, also={name: value for name, value in also.items() if value is not None})
-
-
-def cannot_read_samples(path: Path, why: str) -> RecordError:
-    return RecordError("the per-sample rows can't be read", where=str(path), got=why)

@@ -107,7 +107,7 @@ def catalog_of(located: Sequence[Located]) -> Catalog:
 
 def newest(entries: Sequence[Entry]) -> list[int]:
     """Of each recipe and candidate the record of the newest run on each machine, and the baselines that those runs were
-    paired with: their places, in order. `entries` are in the order of their runs. The same as `rows.latest`.
+    paired with: their places, in order. `entries` are in the order of their runs. Another machine's numbers replace none.
     """
     last = {(entry.recipe, entry.candidate, entry.hardware): at for at, entry in enumerate(entries)}
     kept = set(last.values())

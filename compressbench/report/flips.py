@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from compressbench.core.errors import RecordError
 from compressbench.records.record import Record
+from compressbench.records.sample_rows import read_columns
 from compressbench.records.score import Score
-from compressbench.records.store import read_columns, read_record
+from compressbench.records.store import read_record
 from compressbench.report.beside import baseline_beside
 
 MOST_LOST = 30

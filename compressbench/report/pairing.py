@@ -16,8 +16,8 @@ from compressbench.core.questions import SampleRow
 from compressbench.core.statistics import Interval, t_quantile
 from compressbench.records.comparability import question_of
 from compressbench.records.record import Record
+from compressbench.records.sample_rows import read_samples
 from compressbench.records.score import Paired, Resampled, Score
-from compressbench.records.store import read_samples
 from compressbench.report.score_claims import Claim, claim_of
 
 STORED, BY_SAMPLE, THROUGH_BASELINE, COUNTED = "stored", "paired by sample", "through the baseline", "counted"

@@ -9,7 +9,7 @@ from compressbench.core.equivalence import Direction
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec, content_hash
 from compressbench.core.units import unit_of
-from compressbench.records.comparability import comparability_key, conditions_of, hardware_of
+from compressbench.records.comparability import comparability_key, conditions_of
 from compressbench.records.name_plausibility import implausible_names
 from compressbench.records.plausibility import implausible
 from compressbench.records.record import Record
@@ -124,23 +124,6 @@ def _computed(records: Sequence[Record]) -> list[Row]:
     compared_with = None if baseline is None else reference(baseline)
     judged = judge(records, baseline)
     return [_row(record, compared_with, each) for record, each in zip(records, judged, strict=True)]
-
-
-def latest(records: Sequence[Record]) -> list[Record]:
-    """Of each recipe and candidate the record of the newest run on each machine, and the baselines that those runs were
-    paired with: another machine's numbers don't replace these.
-    """
-    newest = {_what_and_where(r): r for r in records}
-    runs = {(r.recipe.name, r.run_id) for r in newest.values()}
-    return [
-        r
-        for r in records
-        if r is newest[_what_and_where(r)] or (r.role == "baseline" and (r.recipe.name, r.run_id) in runs)
-    ]
-
-
-def _what_and_where(record: Record) -> tuple[str, str, str]:
-    return record.recipe.name, record.candidate, hardware_of(record)
 
 
 def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:

@@ -21,8 +21,9 @@ from compressbench.core.registry import Resolved
 from compressbench.core.watching import Unwatched
 from compressbench.measure.paired_rows import is_mean, pair
 from compressbench.measure.quality import Answers, Question, Scoring, ask, needs_value
+from compressbench.records.sample_rows import read_samples
 from compressbench.records.score import Score
-from compressbench.records.store import RecordStore, read_samples
+from compressbench.records.store import RecordStore
 from compressbench.tasks.declared import weighted_mean
 
 

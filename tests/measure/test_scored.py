@@ -16,8 +16,9 @@ from compressbench.core.questions import SampleRow, Watch
 from compressbench.core.registry import Resolved
 from compressbench.measure.quality import Question
 from compressbench.measure.scored import Quality, draws_anything
+from compressbench.records.sample_rows import read_samples
 from compressbench.records.score import Score
-from compressbench.records.store import RecordStore, read_samples
+from compressbench.records.store import RecordStore
 from compressbench.tasks.declared import Declared
 
 COUNT = 200

@@ -17,7 +17,8 @@ import record_builder as build
 from compressbench.core.errors import OutputError, RecordError
 from compressbench.core.questions import SampleRow
 from compressbench.records.record import SCHEMA_VERSION, Record
-from compressbench.records.store import RecordStore, dump, load, read_record, read_records, read_samples, stem_of
+from compressbench.records.sample_rows import read_samples
+from compressbench.records.store import RecordStore, dump, load, read_record, read_records, stem_of
 
 RECORDED = Path(__file__).parent.parent / "data" / "records-v1"
 SMALL = build.failed("int8", environment=build.environment(packages={}, cpu_flags=None))

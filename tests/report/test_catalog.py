@@ -16,7 +16,7 @@ from compressbench.records.store import RecordStore, read_records
 from compressbench.report import index, plain
 from compressbench.report.catalog import Catalog, Only, newest, open_catalog, within
 from compressbench.report.figures import contender_of
-from compressbench.report.rows import CELL_NAMES, latest, rows_of
+from compressbench.report.rows import CELL_NAMES, rows_of
 from compressbench.report.sources import IndexedRows, ReadRows
 from compressbench.report.stored import TEXTS, Entry, entry_of
 
@@ -124,6 +124,44 @@ def test_the_texts_of_an_index_make_the_tables_of_its_rows(tmp_path: Path, monke
     assert "".join(plain.csv_lines(metrics, zip(indexed.metrics(), indexed.texts("csv"), strict=True))) == (
         plain.to_csv(rows)
     )
+
+
+def newest_of(records: list[Record]) -> list[Record]:
+    return [records[at] for at in newest([entry_of(record) for record in records])]
+
+
+def test_the_newest_are_those_of_the_newest_run_with_the_baselines_they_were_paired_with() -> None:
+    runs = [f"2026112{day}T000000.000000Z" for day in (1, 2, 3)]
+    said = build.recipe(("a", "b"))
+
+    def of(name: str, run: int) -> Record:
+        return build.record(name, recipe=said, run_id=runs[run])
+
+    records = [of("baseline", 0), of("a", 0), of("b", 0), of("baseline", 1), of("a", 1), of("baseline", 2), of("a", 2)]
+    found = [(record.candidate, runs.index(record.run_id)) for record in newest_of(records)]
+    assert found == [("baseline", 0), ("b", 0), ("baseline", 2), ("a", 2)]
+    other = build.record(recipe=build.recipe(name="other"), run_id=runs[0])
+    assert newest_of([other, *records])[0] is other
+    elsewhere = build.record("b", recipe=said, run_id=runs[2], environment=build.environment(cpu_model="Another"))
+    assert newest_of([*records, elsewhere])[-1] is elsewhere
+    assert [each.candidate for each in newest_of([*records, elsewhere])].count("b") == 2, "each machine has its own"
+
+
+def latest(records: list[Record]) -> list[Record]:
+    """By looking at all of them for each."""
+    last = [
+        not any(
+            (other.recipe.name, other.candidate) == (record.recipe.name, record.candidate)
+            for other in records[at + 1 :]
+        )
+        for at, record in enumerate(records)
+    ]
+    runs = {(record.recipe.name, record.run_id) for record, is_last in zip(records, last, strict=True) if is_last}
+    return [
+        record
+        for record, is_last in zip(records, last, strict=True)
+        if is_last or (record.role == "baseline" and (record.recipe.name, record.run_id) in runs)
+    ]
 
 
 def test_the_newest_rows_are_the_latest_records() -> None:

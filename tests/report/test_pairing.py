@@ -14,8 +14,9 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from compressbench.core.questions import SampleRow
+from compressbench.records.sample_rows import read_samples
 from compressbench.records.score import Paired, Resampled
-from compressbench.records.store import read_record, read_samples
+from compressbench.records.store import read_record
 from compressbench.report.catalog import open_catalog
 from compressbench.report.compare import compare_records
 from compressbench.report.pairing import mirrored, paired

@@ -13,7 +13,7 @@ import record_builder as build
 from compressbench.core.units import unit_of
 from compressbench.records.record import Record
 from compressbench.report.plain import to_json
-from compressbench.report.rows import CELL_NAMES, Row, latest, rows_of
+from compressbench.report.rows import CELL_NAMES, Row, rows_of
 
 CELL_KEYS = {"value", "low", "high", "unit", "kind", "source", "reason"}
 
@@ -163,20 +163,6 @@ def test_a_candidate_is_compared_within_its_own_run_only() -> None:
 
 def test_a_baseline_is_not_compared_with_itself() -> None:
     assert row(build.record()).against_baseline == {}
-
-
-def test_the_latest_are_those_of_the_newest_run_with_the_baselines_they_were_paired_with() -> None:
-    runs = [f"2026112{day}T000000.000000Z" for day in (1, 2, 3)]
-    said = build.recipe(("a", "b"))
-
-    def of(name: str, run: int) -> Record:
-        return build.record(name, recipe=said, run_id=runs[run])
-
-    records = [of("baseline", 0), of("a", 0), of("b", 0), of("baseline", 1), of("a", 1), of("baseline", 2), of("a", 2)]
-    found = [(record.candidate, runs.index(record.run_id)) for record in latest(records)]
-    assert found == [("baseline", 0), ("b", 0), ("baseline", 2), ("a", 2)]
-    other = build.record(recipe=build.recipe(name="other"), run_id=runs[0])
-    assert latest([other, *records])[0] is other
 
 
 def test_the_json_is_the_contract_that_scripts_rely_on() -> None:
