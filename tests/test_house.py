@@ -39,6 +39,7 @@ VERBS = (
     "recommend",
     "gate",
     "leaderboard",
+    "breakeven",
     "diff",
     "doctor",
 )

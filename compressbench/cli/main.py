@@ -9,6 +9,7 @@ import typer
 from compressbench import __version__
 from compressbench.cli import (
     audit,
+    breakeven,
     compare,
     diff,
     doctor,
@@ -45,6 +46,7 @@ app.command("recommend")(recommend.recommend)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("diff")(diff.diff)
+app.command("breakeven")(breakeven.breakeven)
 app.command("doctor")(doctor.doctor)
 
 

@@ -122,7 +122,13 @@ def _widened(ratio: Interval, noise: float) -> Interval:
 def per_correct(pair: Pair, accuracy: Pair) -> Pair:
     """Per correct answer: what a candidate loses in accuracy it has to make good."""
     missing = next((each for each in (pair, accuracy) if each.base is None or each.ratio is None), None)
-    if missing is not None or pair.base is None or pair.ratio is None or accuracy.base is None or accuracy.ratio is None:
+    if (
+        missing is not None
+        or pair.base is None
+        or pair.ratio is None
+        or accuracy.base is None
+        or accuracy.ratio is None
+    ):
         return pair._replace(base=None, ratio=None, reason=(missing or pair).reason or "it was not recorded")
     try:
         base, ratio = quotient(pair.base, accuracy.base), quotient(pair.ratio, accuracy.ratio)
