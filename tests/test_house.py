@@ -40,6 +40,7 @@ VERBS = (
     "gate",
     "leaderboard",
     "breakeven",
+    "fleet",
     "diff",
     "doctor",
 )

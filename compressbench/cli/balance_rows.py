@@ -115,7 +115,7 @@ def cases(catalog: Catalog, given: Given, *, recipe: str = "", key: str = "", al
 
 def _making(record: Record, row: Row, watts: Figure) -> Iterator[Part]:
     if record.role == "candidate":
-        seconds, joules = _figure(row, "compress_seconds"), _figure(row, "compress_energy_j")
+        seconds, joules = figure_of(row, "compress_seconds"), figure_of(row, "compress_energy_j")
         if record.status == "ok" and not record.steps:
             reason = "nothing was compressed here; what making it elsewhere took is not recorded"
             seconds = joules = Figure(None, reason=reason)
@@ -155,7 +155,7 @@ def _timed(name: str, seconds: float, watts: Figure) -> Part:
 
 def _watts(row: Row) -> Figure:
     """Mean power while the model worked: joules per inference times inferences per second."""
-    joules, rate = _figure(row, ENERGY), _figure(row, "throughput_per_s")
+    joules, rate = figure_of(row, ENERGY), figure_of(row, "throughput_per_s")
     if joules.value is None or rate.value is None:
         return Figure(None, reason=joules.reason or rate.reason)
     try:
@@ -171,7 +171,7 @@ def _said(value: float | None, option: str) -> Figure:
     return Figure(exact(value), "assumed", f"given: {option}")
 
 
-def _figure(row: Row, name: str) -> Figure:
+def figure_of(row: Row, name: str) -> Figure:
     cell = row.cells.get(name)
     if cell is None or cell.value is None:
         return Figure(None, reason=(cell.reason if cell is not None else "") or "it was not recorded")
@@ -208,7 +208,7 @@ def _joules(row: Row, baseline: Row | None) -> Pair:
 def _pair(row: Row, baseline: Row | None, name: str) -> Pair:
     if baseline is None:
         return Pair(None, None, reason=_NO_BASELINE)
-    ours, base = _figure(row, name), _figure(baseline, name)
+    ours, base = figure_of(row, name), figure_of(baseline, name)
     if ours.value is None or base.value is None:
         return Pair(None, None, reason=ours.reason or f"the baseline: {base.reason}")
     verdict = row.against_baseline.get(name)

@@ -77,9 +77,9 @@ def breakeven(
         )
     catalog = reading.read_catalog(records, all_runs=True)
     found = cases(catalog, Given(extra_joules, extra_seconds), recipe=recipe, key=key, all_runs=all_runs)
-    factors = Factors(**numbers)
+    factors = Factors(**numbers, counts_search=count_search)
     balances = list(all_accounts(found, factors, per.value))
-    _print(Sheet(balances, factors, count_search, currency, per.value), "json" if as_json else form.value)
+    _print(Sheet(balances, factors, currency, per.value), "json" if as_json else form.value)
 
 
 def _print(sheet: Sheet, form: str) -> None:

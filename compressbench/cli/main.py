@@ -13,6 +13,7 @@ from compressbench.cli import (
     compare,
     diff,
     doctor,
+    fleet,
     gate,
     leaderboard,
     listing,
@@ -47,6 +48,7 @@ app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("diff")(diff.diff)
 app.command("breakeven")(breakeven.breakeven)
+app.command("fleet")(fleet.fleet)
 app.command("doctor")(doctor.doctor)
 
 

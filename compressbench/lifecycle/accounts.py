@@ -36,6 +36,7 @@ class Factors(NamedTuple):
     price_per_hour: float | None = None
     requests_per_day: float | None = None
     lifetime_years: float | None = None
+    counts_search: bool = True
 
     def weights(self, unit: Unit) -> dict[Quantity, float]:
         """By which factor seconds and joules make the unit."""
@@ -81,7 +82,8 @@ class Case(NamedTuple):
 
 
 class Account(NamedTuple):
-    """One unit of one candidate. `alone` is the break-even without the search. `net` is after the lifetime. Intervals at 95 %.
+    """One unit of one candidate. `cost` and `break_even` are with the search if that is asked for, `cost_alone` and `alone`
+    without it. `net` is after the lifetime.
 
     Of correct answers `payback_days` and `net` count those that the baseline gives to the requests.
     """
@@ -105,7 +107,7 @@ def accounts(case: Case, factors: Factors, per: Per) -> list[Account]:
 
 def account(case: Case, factors: Factors, unit: Unit, per: Per) -> Account:
     weights = factors.weights(unit)
-    cost, alone = (_cost(case.parts, weights, with_search=each) for each in (True, False))
+    cost, alone = (_cost(case.parts, weights, with_search=each) for each in (factors.counts_search, False))
     saving = Saving(None, reason=case.fault) if case.fault else _saving(case, weights, per)
     kind = weakest([cost.kind, saving.kind, *(["assumed"] if unit in ("g", "money") else [])])
     found = Account(unit, per, cost, alone, saving, _even(cost, saving), _even(alone, saving), kind)
@@ -166,6 +168,6 @@ def all_accounts(cases: Sequence[Case], factors: Factors, per: Per) -> Iterator[
     """Per inference or per correct answer; of a degraded candidate both, because its saving buys less."""
     for case in cases:
         found = accounts(case, factors, per)
-        if case.is_degraded and per == "inference":
+        if case.is_degraded and per == "inference" and not case.fault:
             found += accounts(case, factors, "correct")
         yield case, found

@@ -22,6 +22,18 @@ def interval_text(found: Interval, unit: str) -> str:
     return text if low == high == value else f"{text} [{low}, {high}]"
 
 
+def percent_text(found: Interval, unit: str) -> str:
+    """The value, and how far its interval reaches in hundredths of it: `1.65 kJ ±3%`."""
+    text = value_text(found.value, unit)
+    far = max(found.high - found.value, found.value - found.low)
+    if far == 0 or found.value == 0:
+        return text
+    percent = 100 * far / abs(found.value)
+    if percent < 0.05:
+        return text
+    return f"{text} ±{percent:.0f}%" if percent >= 0.95 else f"{text} ±{percent:.1g}%"
+
+
 def value_text(value: float, unit: str) -> str:
     return interval_text(Interval(value, value, value), unit)
 
@@ -36,6 +48,8 @@ def scale_of(value: float, unit: str) -> tuple[float, str]:
         return 1.0, unit
     if value == 0 or not math.isfinite(value):
         return 1.0, unit
+    if unit == "g" and value >= 1e6 * _ROUNDED:
+        return 1e6, "t"
     scale, prefix = next(((s, p) for s, p in _PREFIXES if value >= s * _ROUNDED), _PREFIXES[-1])
     if unit == "s" and scale > 1:
         return 1.0, "s"
@@ -48,6 +62,8 @@ def _number(value: float) -> str:
         return "∞" if value > 0 else "-∞"
     if abs(value) >= 1e15:
         return f"{value:.3g}"
+    if value == round(value) and abs(value) < 1000:
+        return f"{value:.0f}"
     if abs(value) < 1000 * _ROUNDED:
         return "0" if abs(value) < 1e-9 else three_digits(value)
     return f"{float(f'{value:.2e}'):,.0f}"

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from compressbench.core.names import one_line
+from compressbench.lifecycle import fleet_words as words
 from compressbench.lifecycle.accounts import Unit
 from compressbench.lifecycle.breakeven_plot import Strip, strips
-from compressbench.lifecycle.breakeven_words import TITLES, Sheet, headers, how, notes, rows
+from compressbench.lifecycle.breakeven_words import HEADERS, Sheet, heading, how, notes, rows
+from compressbench.lifecycle.fleet_words import FleetSheet
 
 _STYLES = {"reached": "green", "never": "red", "undetermined": "yellow"}
 _PAYS = 3
@@ -20,9 +22,9 @@ _PAYS = 3
 def print_sheet(sheet: Sheet, console: Console) -> None:
     """Per unit a table and the strips of the net saving, then why something is missing and how all was computed."""
     for unit in sheet.units():
-        console.print(Text(TITLES[unit], style="bold"))
+        console.print(Text(heading(sheet, unit), style="bold"))
         shown = [[_cell(row.cells, at, row.outcome) for at in range(len(row.cells))] for row in rows(sheet, unit)]
-        print_table(console, headers(sheet), shown)
+        print_table(console, HEADERS, shown)
         console.print()
         _print_strips(sheet, unit, console)
     print_notes(console, notes(sheet), how(sheet))
@@ -52,6 +54,7 @@ def _cell(cells: Sequence[Sequence[str]], at: int, outcome: str) -> Text:
     """The first line as the column wants it, those below dim."""
     first, *others = [one_line(line) for line in cells[at]]
     style = "bold" if at == 0 else _STYLES.get(outcome, "") if at == _PAYS else ""
+    style = style if outcome else "dim"
     found = Text(first, style=style)
     for line in others:
         found.append(f"\n{line}", style="not bold dim")
@@ -62,7 +65,7 @@ def _print_strips(sheet: Sheet, unit: Unit, console: Console) -> None:
     known = [
         Strip(sheet.name(case), cost, each.saving.value)
         for case, each in sheet.of(unit)
-        if (cost := sheet.cost(each).value) is not None and each.saving.value is not None and each.per == sheet.per
+        if (cost := each.cost.value) is not None and each.saving.value is not None and each.per == sheet.per
     ]
     lines = strips(known, console.width)
     for line in lines:
@@ -74,3 +77,15 @@ def _print_strips(sheet: Sheet, unit: Unit, console: Console) -> None:
 def _print_wrapped(console: Console, text: str, style: str, indent: int) -> None:
     for line in Text(text).wrap(console, max(1, console.width - indent), overflow="fold"):
         console.print(Text(f"{' ' * indent}{line.plain.rstrip()}", style=style))
+
+
+def print_fleet(sheet: FleetSheet, console: Console) -> None:
+    if sheet.watermark:
+        console.print(Text(one_line(sheet.watermark), style="bold red"))
+    console.print(Text("FLEET (modelled)", style="bold"))
+    shown = [
+        [Text(one_line(cell), style="" if at else "bold") for at, cell in enumerate(row)] for row in words.rows(sheet)
+    ]
+    print_table(console, words.headers(sheet), shown)
+    console.print()
+    print_notes(console, words.notes(sheet), words.how(sheet))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.lifecycle.accounts import Account, Case, Factors, Per, Unit
-from compressbench.lifecycle.amount_words import days_text, interval_text, kind_mark, value_text
+from compressbench.lifecycle.amount_words import days_text, interval_text, kind_mark, percent_text, value_text
 from compressbench.lifecycle.breakeven import BreakEven
 from compressbench.lifecycle.one_off import OneOff
+from compressbench.lifecycle.savings import scaled
 
 TITLES: Mapping[Unit, str] = {"J": "ENERGY", "s": "MACHINE TIME", "g": "CARBON", "money": "MONEY"}
+AT_GIVEN: Mapping[Unit, str] = {"g": "at the given intensity", "money": "at the given prices"}
 PER = {"inference": "per inference", "correct": "per correct answer"}
 DASH = "—"
 _MOST_NAMED = 3
@@ -21,7 +23,6 @@ class Sheet(NamedTuple):
 
     balances: Sequence[tuple[Case, Sequence[Account]]]
     factors: Factors
-    counts_search: bool = True
     currency: str = "money"
     per: Per = "inference"
 
@@ -35,82 +36,88 @@ class Sheet(NamedTuple):
         several = len({each.recipe for each, _ in self.balances}) > 1
         return f"{case.recipe}: {case.candidate}" if several else case.candidate
 
-    def cost(self, account: Account) -> OneOff:
-        return account.cost if self.counts_search else account.cost_alone
-
-    def even(self, account: Account) -> BreakEven:
-        return account.break_even if self.counts_search else account.alone
-
 
 class TableRow(NamedTuple):
-    """Cells of lines; `outcome` is what a colour may say."""
+    """Cells of lines; `outcome` is what a colour may say, "" of a row below another one."""
 
     cells: tuple[list[str], ...]
     outcome: str
 
 
-def headers(sheet: Sheet) -> list[str]:
-    found = ["candidate", "took once", "saves each time", "pays after requests"]
-    if sheet.factors.requests_per_day is not None:
-        found.append("that is after")
-        if sheet.factors.lifetime_years is not None:
-            found.append(f"net after {value_text(sheet.factors.lifetime_years, '')} years")
-    return found
+HEADERS = ("candidate", "took once", "saves each time", "pays after requests")
+
+
+def heading(sheet: Sheet, unit: Unit) -> str:
+    """With the kind, if it is that of all rows."""
+    kind = _kind(sheet, unit)
+    said = ", ".join(filter(None, (kind if kind != "measured" else "", AT_GIVEN.get(unit, ""))))
+    return TITLES[unit] + (f" ({said})" if said else "")
+
+
+def _kind(sheet: Sheet, unit: Unit) -> str:
+    """The one that all numbers of the unit have; "" if they differ."""
+    found = {each.kind for _, account in sheet.of(unit) for each in (account.cost, account.saving) if each.kind}
+    return found.pop() if len(found) == 1 else ""
 
 
 def rows(sheet: Sheet, unit: Unit) -> list[TableRow]:
-    return [_row(sheet, case, account) for case, account in sheet.of(unit)]
+    """Of every account one, and one without the search below it."""
+    return [row for case, account in sheet.of(unit) for row in _rows(sheet, case, account)]
 
 
-def _row(sheet: Sheet, case: Case, account: Account) -> TableRow:
+def _rows(sheet: Sheet, case: Case, account: Account) -> Iterator[TableRow]:
     unit = sheet.currency if account.unit == "money" else account.unit
-    even = sheet.even(account)
-    cells = [_name(sheet, case, account), _took(sheet, account, unit), _saves(account, unit), _pays(sheet, account)]
-    if sheet.factors.requests_per_day is not None:
-        cells.append([DASH if account.payback_days is None else days_text(account.payback_days)])
-        if sheet.factors.lifetime_years is not None:
-            cells.append([DASH if account.net is None else interval_text(account.net, unit)])
-    return TableRow(tuple(cells), even.outcome)
+    has_marks = not _kind(sheet, account.unit)
+    pays = [_pays(account.break_even, account.cost, is_unsound=bool(case.fault))]
+    pays += [days_text(account.payback_days)] if account.payback_days is not None else []
+    name = [sheet.name(case)] if account.per == sheet.per else [f"  {PER[account.per]}"]
+    name += ["  degraded"] if case.is_degraded and account.per == sheet.per else []
+    took, saves = _took(account.cost, unit, has_marks=has_marks), _saves(sheet, account, unit, has_marks=has_marks)
+    yield TableRow((name, [took], saves, pays), account.break_even.outcome)
+    is_other = account.cost_alone.value is not None and account.cost_alone != account.cost
+    if is_other and not case.fault and account.per == sheet.per:
+        took = _took(account.cost_alone, unit, has_marks=has_marks)
+        yield TableRow((["  without search"], [took], [""], [_pays(account.alone, account.cost_alone)]), "")
 
 
-def _name(sheet: Sheet, case: Case, account: Account) -> list[str]:
-    marks = ["unsound" if case.fault else "", "degraded" if case.is_degraded else ""]
-    return [
-        sheet.name(case),
-        *([PER["correct"]] if account.per == "correct" else []),
-        *(each for each in marks if each),
-    ]
-
-
-def _took(sheet: Sheet, account: Account, unit: str) -> list[str]:
-    cost = sheet.cost(account)
+def _took(cost: OneOff, unit: str, *, has_marks: bool) -> str:
     if cost.value is None:
-        return [DASH]
-    mark = "partial" if cost.missing else ""
-    lines = [" ".join(filter(None, (interval_text(cost.value, unit), kind_mark(cost.kind), mark)))]
-    if sheet.counts_search and account.cost_alone.value is not None and account.cost_alone.value != cost.value:
-        lines.append(f"{interval_text(account.cost_alone.value, unit)} without search")
-    return lines
+        return DASH
+    mark = kind_mark(cost.kind) if has_marks else ""
+    return " ".join(filter(None, (percent_text(cost.value, unit), mark, "partial" if cost.missing else "")))
 
 
-def _saves(account: Account, unit: str) -> list[str]:
+def _saves(sheet: Sheet, account: Account, unit: str, *, has_marks: bool) -> list[str]:
     if account.saving.value is None:
         return [DASH]
-    return [" ".join(filter(None, (interval_text(account.saving.value, unit), kind_mark(account.saving.kind))))]
+    mark = kind_mark(account.saving.kind) if has_marks else ""
+    found = [f"{_each_text(account, unit)} {mark}".rstrip()]
+    if account.net is not None and sheet.factors.lifetime_years is not None:
+        found.append(f"net {interval_text(account.net, unit)}")
+    return found
 
 
-def _pays(sheet: Sheet, account: Account) -> list[str]:
-    lines = [even_text(sheet.even(account))]
-    if sheet.counts_search and account.alone.requests is not None and account.cost_alone.value != account.cost.value:
-        lines.append(f"{even_text(account.alone)} without search")
-    return lines
+def _each_text(account: Account, unit: str) -> str:
+    """Money of one answer is too little to read."""
+    assert account.saving.value is not None  # noqa: S101 -- the caller asked
+    if account.unit == "money":
+        return f"{interval_text(scaled(account.saving.value, 1e6), unit)} per million"
+    return interval_text(account.saving.value, unit)
+
+
+def _pays(found: BreakEven, cost: OneOff, *, is_unsound: bool = False) -> str:
+    """A partial cost is the least that it was."""
+    if is_unsound:
+        return f"{found.outcome} (unsound)"
+    more = " or more" if found.requests is not None and cost.missing else ""
+    return f"{even_text(found)}{more}"
 
 
 def even_text(found: BreakEven) -> str:
     if found.requests is not None:
         return interval_text(found.requests, "")
     if found.outcome == "undetermined" and found.at_least is not None:
-        return f"undetermined: at least {value_text(found.at_least, '')}"
+        return f"undetermined, {value_text(found.at_least, '')} or more"
     return found.outcome
 
 
@@ -118,7 +125,7 @@ def notes(sheet: Sheet) -> list[tuple[str, list[str]]]:
     """By candidate why something isn't there, or isn't all."""
     found: list[tuple[str, list[str]]] = []
     for case, accounts in sheet.balances:
-        lines = list(dict.fromkeys(line for account in accounts for line in _notes(sheet, case, account)))
+        lines = list(dict.fromkeys(line for account in accounts for line in _notes(case, account)))
         if case.marks:
             lines.append(f"{', '.join(case.marks)}: its answers are worth less, so both balances are shown")
         if lines:
@@ -126,8 +133,8 @@ def notes(sheet: Sheet) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _notes(sheet: Sheet, case: Case, account: Account) -> Iterator[str]:
-    cost, even, what = sheet.cost(account), sheet.even(account), TITLES[account.unit].lower()
+def _notes(case: Case, account: Account) -> Iterator[str]:
+    cost, even, what = account.cost, account.break_even, TITLES[account.unit].lower()
     if case.fault:
         yield f"no saving: {case.fault}"
     elif even.outcome == "undetermined" and even.reason:
@@ -143,11 +150,11 @@ def how(sheet: Sheet) -> list[str]:
         "Took once: compressing and evaluating the candidate"
         + (
             "; and the search that found it: all other work of its run, timed calls too."
-            if sheet.counts_search
+            if sheet.factors.counts_search
             else "."
         ),
-        "Saves each time: the baseline's value x (1 - the paired ratio). Machine time is one over the throughput. Intervals "
-        "are at 95 % (Fieller's, MOVER); never: the whole interval saves nothing; undetermined: it holds zero.",
+        "Saves each time: the baseline's value x (1 - the paired ratio). Machine time is one over the throughput. "
+        "Intervals are at 95 % (Fieller's, MOVER); never: the whole interval saves nothing; undetermined: it holds zero.",
     ]
     bases = {
         "joules": [case.joules for case, _ in sheet.balances],
@@ -158,26 +165,23 @@ def how(sheet: Sheet) -> list[str]:
         if unbounded is not None:
             lacks = f"The baseline's {name} have no interval of their own ({unbounded.source})"
             found.append(f"{lacks}: only that of the paired ratio is counted.")
-    if sheet.counts_search and any(account.kind == "estimated" for _, each in sheet.balances for account in each):
+    if sheet.factors.counts_search and any(
+        account.kind == "estimated" for _, each in sheet.balances for account in each
+    ):
         found.append("(est.): joules that no meter read are seconds x the mean power of the row's timed calls.")
     return [*found, *_given(sheet)]
 
 
 def _given(sheet: Sheet) -> list[str]:
-    said = [f"{name} {value:g}" for name, value in sheet.factors._asdict().items() if value is not None]
-    return [f"(assumed), because they were given: {', '.join(said)}."] if said else []
+    numbers = {name: value for name, value in sheet.factors._asdict().items() if name != "counts_search"}
+    said = [f"{name.replace('_', ' ')} {value:g}" for name, value in numbers.items() if value is not None]
+    return [f"Given, so assumed: {', '.join(said)}."] if said else []
 
 
 def to_markdown(sheet: Sheet, escape: Callable[[str], str]) -> str:
     lines: list[str] = []
     for unit in sheet.units():
-        head = headers(sheet)
-        lines += [
-            f"### {TITLES[unit].capitalize()}",
-            "",
-            f"| {' | '.join(head)} |",
-            f"|---|{'---:|' * (len(head) - 1)}",
-        ]
+        lines += [f"### {heading(sheet, unit).capitalize()}", "", f"| {' | '.join(HEADERS)} |", "|---|---:|---:|---:|"]
         for row in rows(sheet, unit):
             lines.append(f"| {' | '.join('<br>'.join(map(escape, cell)) for cell in row.cells)} |")
         lines.append("")
@@ -189,13 +193,12 @@ def to_data(sheet: Sheet) -> dict[str, Any]:
     """Plain data: per candidate its parts and its accounts, whose missing numbers are null beside their reasons."""
     return {
         "factors": sheet.factors._asdict(),
-        "counts_search": sheet.counts_search,
         "currency": sheet.currency,
-        "candidates": [_case(sheet, case, found) for case, found in sheet.balances],
+        "candidates": [_case(case, found) for case, found in sheet.balances],
     }
 
 
-def _case(sheet: Sheet, case: Case, found: Sequence[Account]) -> dict[str, Any]:
+def _case(case: Case, found: Sequence[Account]) -> dict[str, Any]:
     return {
         "candidate": case.candidate,
         "recipe": case.recipe,
@@ -205,7 +208,7 @@ def _case(sheet: Sheet, case: Case, found: Sequence[Account]) -> dict[str, Any]:
         "marks": case.marks,
         "parts": [_plain(part) for part in case.parts],
         "base": {"J": _plain(case.joules), "s": _plain(case.seconds)},
-        "accounts": [{**_plain(each), "headline": _plain(sheet.even(each))} for each in found],
+        "accounts": [_plain(each) for each in found],
     }
 
 
@@ -227,7 +230,7 @@ def to_csv_rows(sheet: Sheet) -> Iterator[list[Any]]:
     """Raw numbers; text as it is, for the caller to make inert."""
     for case, found in sheet.balances:
         for each in found:
-            even, cost = sheet.even(each), sheet.cost(each)
+            even, cost = each.break_even, each.cost
             unit = sheet.currency if each.unit == "money" else each.unit
             yield [
                 case.recipe, case.candidate, case.run_id, unit, each.per, each.kind,

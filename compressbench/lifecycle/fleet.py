@@ -89,9 +89,10 @@ def life_of(machine: Machine, load: Load) -> Life:
         return Life(machine.name, None, None, None, None, None, reason=machine.reason, marks=machine.marks)
     replicas = replicas_needed(load, machine.throughput_per_s)
     joules = _joules(machine, load, replicas)
-    missing = [*machine.one_off.missing, *([] if load.idle_watts is not None else [NO_IDLE])]
     if joules is None:
-        missing.append(f"joules: {machine.no_joules or machine.one_off.reason or 'not recorded'}")
+        missing = [f"joules: {machine.no_joules or machine.one_off.reason or 'not recorded'}"]
+    else:
+        missing = [*([] if load.idle_watts is not None else [NO_IDLE]), *machine.one_off.missing]
     return Life(
         machine.name,
         replicas,
@@ -132,7 +133,7 @@ def _times(joules: Interval | None, per_kwh: float | None) -> Interval | None:
 
 
 def _money(machine: Machine, load: Load, replicas: Interval, joules: Interval | None) -> Interval | None:
-    """Hours of reserved replicas and of what was done once, and kilowatt-hours; None if a part that has a price is not known."""
+    """Hours of reserved replicas and of what was done once, and kilowatt-hours; None if a priced part is not known."""
     parts: list[Interval] = []
     if load.price_per_hour is not None:
         if machine.one_off_seconds.value is None:

@@ -1,7 +1,7 @@
 """What making a candidate took, once: its own compressing and evaluating, and the search that found it.
 
-A part without a number is never nothing: if it is the candidate's own there is no total, if it belongs to the search, or was
-done elsewhere, the total is partial and names it.
+A part without a number is never nothing: if it is the candidate's own there is no total, if it belongs to the search, or
+was done elsewhere, the total is partial and names it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One piece of work. `is_search`: done to find the candidate, not to make it; `is_needed`: without it there is no total."""
+    """One piece of work. `is_search`: done to find the candidate, not to make it; a total needs all that are needed."""
 
     name: str
     seconds: Figure
@@ -47,7 +47,7 @@ class OneOff(NamedTuple):
 
 
 def joules_or_estimate(joules: Figure, seconds: Figure, watts: Figure) -> Figure:
-    """What was read; else, labelled `estimated`, the seconds at the mean power of the timed calls; else why there is none."""
+    """What was read; else, `estimated`, the seconds at the mean power of the timed calls; else why there is none."""
     if joules.value is not None:
         return joules
     if seconds.value is None or watts.value is None:

@@ -2,8 +2,8 @@
 
 s = c_base (1 - ratio). The sign of a saving is decided by the paired ratio alone, in which the samples' difficulty and the
 machine's mood cancel; the baseline's own value only says how large it is. Intervals of independent factors are combined by
-square-and-add on the logarithmic scale (MOVER; Zou & Donner 2008, doi:10.1002/sim.3095), sums by their bounds, because their
-parts may share a meter's gain. With exact factors an interval is the exact image of the one that is left.
+square-and-add on the logarithmic scale (MOVER; Zou & Donner 2008, doi:10.1002/sim.3095), sums by their bounds, because
+their parts may share a meter's gain. With exact factors an interval is the exact image of the one that is left.
 """
 
 from __future__ import annotations
