@@ -158,7 +158,10 @@ def _even(cost: OneOff, saving: Saving) -> BreakEven:
         return BreakEven("never", reason="it saves nothing")
     if cost.value is None:
         return BreakEven("undetermined", reason=f"what it cost is not known: {cost.reason}")
-    found = break_even(cost.value, saving.value)
+    try:
+        found = break_even(cost.value, saving.value)
+    except ValueError as error:
+        return BreakEven("undetermined", reason=str(error))
     if saving.is_within_noise:
         return found._replace(reason="the baseline differs from itself by as much")
     return found

@@ -87,6 +87,9 @@ def replicas_needed(load: Load, throughput_per_s: Interval) -> Interval:
 def life_of(machine: Machine, load: Load) -> Life:
     if machine.throughput_per_s is None:
         return Life(machine.name, None, None, None, None, None, reason=machine.reason, marks=machine.marks)
+    if not (machine.throughput_per_s.low > 0 and math.isfinite(machine.throughput_per_s.high)):
+        reason = "the interval of its throughput has no sound lower end"
+        return Life(machine.name, None, None, None, None, None, reason=reason, marks=machine.marks)
     replicas = replicas_needed(load, machine.throughput_per_s)
     joules = _joules(machine, load, replicas)
     if joules is None:

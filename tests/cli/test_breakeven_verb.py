@@ -64,6 +64,9 @@ def test_what_one_run_took_and_saves(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert energy["payback_days"]["value"] == pytest.approx(energy["break_even"]["requests"]["value"] / 1000)
     assert energy["cost"]["kind"] == "estimated"
     assert any("broken" in line for line in energy["cost"]["missing"]), "a failed trial is named"
+    _, out, _ = said(capsys, "breakeven", folder)
+    assert "partial" in out
+    assert "or more" in out
     assert account(found["slow"])["break_even"]["outcome"] == "never"
     assert account(found["broken"])["break_even"]["outcome"] == "undetermined"
     assert "CUDA ran out of memory" in found["broken"]["fault"]

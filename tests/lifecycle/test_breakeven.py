@@ -130,19 +130,18 @@ def test_ends() -> None:
         payback_days(break_even(exact(1.0), exact(1.0)), 0)
 
 
-def part(name: str, seconds: float | None, joules: float | None, kind: str = "measured", **changed: bool) -> Part:
+def part(
+    name: str, seconds: float | None, joules: float | None, kind: str = "measured", *, is_other: bool = False
+) -> Part:
     took, used = (MISSING if each is None else Figure(exact(each), kind, "a meter") for each in (seconds, joules))
-    return Part(name, took, used, **changed)
-
-
-OTHER = {"is_search": True, "is_needed": False}
+    return Part(name, took, used, is_search=is_other, is_needed=not is_other)
 
 
 def test_a_missing_part_is_named_and_never_nothing() -> None:
-    parts = (part("compress", 10, 100), part("evaluate", 5, 50, "estimated"), part("other", 20, 200, **OTHER))
+    parts = (part("compress", 10, 100), part("evaluate", 5, 50, "estimated"), part("other", 20, 200, is_other=True))
     assert one_off(parts, "J", with_search=True)[:2] == ((350, 350, 350), "estimated")
     assert one_off(parts, "J", with_search=False).value == (150, 150, 150)
-    partial = one_off((*parts, part("broken", None, None, **OTHER)), "J", with_search=True)
+    partial = one_off((*parts, part("broken", None, None, is_other=True)), "J", with_search=True)
     assert (partial.value, partial.missing) == ((350, 350, 350), ("broken: not recorded",))
     none = one_off((part("compress", 10, None), *parts[1:]), "J", with_search=False)
     assert (none.value, none.reason) == (None, "compress: not recorded")
@@ -164,7 +163,7 @@ def case(**changed: object) -> Case:
         "candidate": "int8",
         "recipe": "example",
         "run_id": "1",
-        "parts": (part("compress", 36, 3.6e6), part("other", 36, 3.6e6, **OTHER)),
+        "parts": (part("compress", 36, 3.6e6), part("other", 36, 3.6e6, is_other=True)),
         "seconds": Pair(exact(0.010), exact(0.5)),
         "joules": Pair(exact(2.0), exact(0.5)),
         "accuracy": Pair(exact(0.8), exact(0.4)),
@@ -210,6 +209,8 @@ def test_what_is_unsound_is_no_base_of_a_saving() -> None:
     unknown = account(case(parts=(part("compress", 36, None),)), Factors(), "J", "inference")
     assert unknown.break_even.outcome == "undetermined"
     assert "compress: not recorded" in unknown.break_even.reason
+    odd = account(case(parts=(part("compress", 36, -5.0),)), Factors(), "J", "inference")
+    assert (odd.break_even.outcome, odd.break_even.requests) == ("undetermined", None)
     worse = account(
         case(parts=(part("compress", 36, None),), joules=Pair(exact(2.0), exact(1.5))), Factors(), "J", "inference"
     )
