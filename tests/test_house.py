@@ -39,6 +39,8 @@ VERBS = (
     "recommend",
     "gate",
     "leaderboard",
+    "breakeven",
+    "fleet",
     "diff",
     "doctor",
 )

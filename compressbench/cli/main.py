@@ -9,9 +9,11 @@ import typer
 from compressbench import __version__
 from compressbench.cli import (
     audit,
+    breakeven,
     compare,
     diff,
     doctor,
+    fleet,
     gate,
     leaderboard,
     listing,
@@ -45,6 +47,8 @@ app.command("recommend")(recommend.recommend)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("diff")(diff.diff)
+app.command("breakeven")(breakeven.breakeven)
+app.command("fleet")(fleet.fleet)
 app.command("doctor")(doctor.doctor)
 
 
