@@ -9,6 +9,7 @@ import typer
 from compressbench import __version__
 from compressbench.cli import (
     audit,
+    carbon,
     compare,
     diff,
     doctor,
@@ -44,6 +45,7 @@ app.command("pareto")(pareto.pareto)
 app.command("recommend")(recommend.recommend)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("carbon")(carbon.carbon)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

@@ -87,6 +87,22 @@ def inverse(amount: Amount, unit: str) -> Amount:
     return Amount(value=value, low=min(value, 1 / amount.high), high=max(value, 1 / amount.low), unit=unit, **fields)
 
 
+def measured(value: float | None, bounds: tuple[float | None, float | None], unit: str, **said: str) -> Amount:
+    """A number out of a record: `said` are its name, kind, source and the reason why it isn't there. What can't be true
+    (below 0, or outside its own bounds) is absent.
+    """
+    name, (low, high) = said["name"], bounds
+    if value is None:
+        return absent(unit, said.get("reason") or f"{name} was not recorded")
+    fields: dict[str, Any] = {"unit": unit, "kinds": (said["kind"],), "source": said["source"]}
+    is_bounded = low is not None and high is not None
+    if value < 0 or (low is not None and high is not None and not 0 <= low <= value <= high):
+        return absent(unit, f"{name} or its interval is no sound number")
+    if not is_bounded:
+        return Amount(value=value, reason=f"{name} has no interval", **fields)
+    return Amount(value=value, low=low, high=high, **fields)
+
+
 def kinds_of(parts: Iterable[Amount]) -> tuple[str, ...]:
     found = {kind for part in parts for kind in part.kinds}
     return tuple(kind for kind in KINDS if kind in found)
@@ -97,10 +113,14 @@ def _combined(unit: str, parts: Sequence[Amount], of: Any) -> Amount:
     if missing is not None:
         return absent(unit, missing.reason)
     value, kinds = of([part.value for part in parts]), kinds_of(parts)
+    if not math.isfinite(value):
+        return absent(unit, "it is too large to be a number")
     source = "; ".join(dict.fromkeys(part.source for part in parts if part.source))
     unbounded = next((part for part in parts if part.low is None or part.high is None), None)
     if unbounded is not None:
         return Amount(value=value, unit=unit, kinds=kinds, source=source, reason=unbounded.reason)
     low, high = of([part.low for part in parts]), of([part.high for part in parts])
+    if not math.isfinite(high):
+        return Amount(value=value, unit=unit, kinds=kinds, source=source, reason="its upper bound is no number")
     # the last bits of a sum or product may fall on the other side
     return Amount(value=value, low=min(low, value), high=max(high, value), unit=unit, kinds=kinds, source=source)

@@ -12,7 +12,7 @@ UNIT_PRICES = ("--price-per-hour", "--price-per-kwh")
 
 
 class Prices(NamedTuple):
-    """Prices and their currency, a label only. Of `pue` and `utilisation` only what the user said, else None."""
+    """Prices and their currency, a label only. `pue` and `utilisation` are None where they are assumed."""
 
     per_hour: Amount | None
     per_kwh: Amount | None
@@ -32,8 +32,8 @@ def prices(per_hour: float | None, per_kwh: float | None, currency: str) -> Pric
 def cost_of(joules: Amount, seconds: Amount, at: Prices) -> Amount:
     """price_per_hour * seconds / 3600 + price_per_kwh * kWh, of the prices that are given.
 
-    No assumption goes into money: the hours are divided by a utilisation and the kWh multiplied with a PUE only where the
-    user gave one.
+    No assumption goes into money: the hours are divided by a utilisation only where the user gave one, and the kWh
+    multiplied with a PUE only where one is given or published.
     """
     parts: list[Amount] = []
     if at.per_hour is not None:

@@ -23,8 +23,10 @@ _MOST_NEAR = 3
 def grid_intensity(region: str = "", g_per_kwh: float | None = None) -> Amount:
     """Of the region, of what the user gives, or of the world with its range and the kind `assumed`.
 
-    A region is `DEU` (ISO 3166 alpha-3), `USA-CA` or `USA-california`, `CAN-ontario`, `CN-BJ`, `SE1`, or `gcp:europe-west1`,
-    in whatever case; yearly means, location-based. Raises UnknownNameError with the nearest names, InputError for both.
+    A region is `DEU` (ISO 3166 alpha-3), `USA-CA` or `USA-california`, `CAN-ontario`, `CN-BJ`, `SE1`, or
+    `gcp:europe-west1`, in whatever case; yearly means, location-based.
+
+    Raises UnknownNameError with the nearest names, InputError for both.
     """
     if region and g_per_kwh is not None:
         raise InputError("give one of both", where="--region and --grid-g-per-kwh", got=f"{region} and {g_per_kwh:g}")
@@ -48,7 +50,8 @@ def regions() -> dict[str, Amount]:
 
 def _nearest(region: str, known: dict[str, Amount]) -> str:
     word = region.strip().casefold()
-    near = difflib.get_close_matches(word, known, n=_MOST_NEAR, cutoff=0.5)
+    begun = [name for name in known if len(word) >= _MOST_NEAR and name.startswith(word)]
+    near = [*begun, *difflib.get_close_matches(word, known, n=_MOST_NEAR, cutoff=0.5)][:_MOST_NEAR]
     names = ", ".join(f"'{each.upper() if len(each) == 3 else each}'" for each in near)
     hint = f"Did you mean {names}? " if near else ""
     return f"{hint}Countries are ISO 3166 alpha-3 (DEU) or by name; or give --grid-g-per-kwh."
