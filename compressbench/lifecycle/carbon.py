@@ -72,9 +72,7 @@ def score(work: Work, hardware: Held, terms: Terms) -> Score:
     """Gross joules * PUE * grid, and the hardware's footprint by the time that the work holds it."""
     operational = product(GRAMS, [facility_kwh(work.joules, terms.place.pue), terms.grid])
     embodied = product(GRAMS, [rate(hardware.kg, terms.life), work.seconds])
-    end_of_life = absent(GRAMS, terms.end_of_life_kg.reason)
-    if terms.end_of_life_kg.value is not None:
-        end_of_life = product(GRAMS, [rate(terms.end_of_life_kg, terms.life), work.seconds])
+    end_of_life = product(GRAMS, [rate(terms.end_of_life_kg, terms.life), work.seconds])
     parts = {"operational": operational, "embodied": embodied}
     if terms.end_of_life_kg.value is not None:
         parts["end of life"] = end_of_life

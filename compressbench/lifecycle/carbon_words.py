@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from compressbench.core.units import humanize, significant, three_digits
+from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import CORRECT, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
 from compressbench.lifecycle.amounts import Amount
 from compressbench.lifecycle.carbon import Ratio, Score, Terms
@@ -106,7 +106,7 @@ def amount_cell(amount: Amount, base: str = "g") -> Cell:
     """`1.52 mg`, `[0.91, 2.10]`, `est. + assumed`; a dash where there is no number."""
     if amount.value is None:
         return Cell((DASH,))
-    text = humanize(amount.value, base) if base else significant(amount.value, 3)
+    text = humanize(amount.value, base) if base else f"{amount.value:.3g}"
     label = " + ".join(_SHORT[kind] for kind in amount.kinds if kind in _SHORT)
     return Cell((text, _bounds(amount, text, base)), label or amount.kind)
 
@@ -117,7 +117,9 @@ def _bounds(amount: Amount, text: str, base: str) -> str:
     if amount.low == amount.high:
         return "as given"
     scale = _PREFIXES.get(text.split()[-1].removesuffix(base), 1.0) if base and " " in text else 1.0
-    return f"[{three_digits(amount.low / scale)}, {three_digits(amount.high / scale)}]"
+    bounds = (amount.low / scale, amount.high / scale)
+    low, high = (three_digits(each) if base else f"{each:.3g}" for each in bounds)
+    return f"[{low}, {high}]"
 
 
 def _name(account: Account) -> Cell:
@@ -143,11 +145,10 @@ def total_cell(found: Score) -> Cell:
     """A partial total never looks like one: it says so first."""
     if found.total.value is not None:
         return amount_cell(found.total)
-    without = f"without {', '.join(found.missing)}"
     if found.partial_total is None or found.partial_total.value is None:
-        return Cell((DASH, without))
+        return Cell((DASH,))
     told = amount_cell(found.partial_total)
-    return Cell(("partial", *told.lines, without), told.label)
+    return Cell(("partial", *told.lines, f"without {', '.join(found.missing)}"), told.label)
 
 
 def _ratio_cell(account: Account) -> Cell:
@@ -219,6 +220,7 @@ def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
         yield f"Water: {wanted}"
     yield "Idle hours between requests, networks, storage and buildings: not accounted"
     yield "Bounds are the worst case of all inputs together; ratios are paired, so that grid, PUE and hardware cancel"
+    yield "A ratio is of neighbouring blocks; the quotient of two rows, measured at other times, may differ from it"
     yield from dict.fromkeys(
         f"{each.facts.candidate}: {found.total.reason}"
         for each in accounts

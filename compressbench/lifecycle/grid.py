@@ -93,17 +93,18 @@ def _usa() -> dict[str, Amount]:
 
 
 def _canada() -> dict[str, Amount]:
-    """Provinces have a mix of sources; only fossil ones count, as in codecarbon."""
+    """Provinces have a mix of sources: each counts with its own factor, over those that have one. codecarbon counts only
+    the fossil ones, which makes hydropower nothing.
+    """
     factors = _table("private_infra/carbon_intensity_per_source.json")
-    fossil = {"coal": "coal", "petroleum": "petroleum", "naturalGas": "natural_gas"}
-    return {
-        f"can-{name}".casefold(): _yearly(
-            sum(mix[key] / mix["total"] * factors[factor] for key, factor in fossil.items()),
-            f"{name.title()}, mix of sources times the factors of fossil ones",
-            2023,
-        )
-        for name, mix in _table("private_infra/2023/canada_energy_mix.json").items()
-    }
+    factor_of = {"naturalGas": "natural_gas", "hydro": "hydroelectricity"}
+    found: dict[str, Amount] = {}
+    for name, mix in _table("private_infra/2023/canada_energy_mix.json").items():
+        shares = {source: share for source, share in mix.items() if factor_of.get(source, source) in factors}
+        grams = sum(share * factors[factor_of.get(source, source)] for source, share in shares.items())
+        told = f"{name.title()}, its mix of sources times their factors"
+        found[f"can-{name}".casefold()] = _yearly(grams / sum(shares.values()), told, 2023)
+    return found
 
 
 def _by_factor() -> dict[str, Amount]:
