@@ -25,6 +25,7 @@ _ARGUMENTS = {
     "recommend": ["{folder}"],
     "gate": ["{folder}"],
     "leaderboard": ["{folder}"],
+    "carbon": ["{folder}"],
 }
 _CALLBACKS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 VERBS = tuple(verb for verb in _ARGUMENTS if verb in _CALLBACKS)

@@ -37,7 +37,7 @@ def accounts(
         account = account_of(
             facts, held(hardware, kg=kg, share=share), hardware.name, terms, None if theirs is None else theirs[1]
         )
-        if contender.is_baseline:
+        if contender.is_baseline and (run not in baselines or baselines[run][0].faults):
             baselines[run] = (contender, account.consumer[INFERENCE])
         found.append(account)
     return found

@@ -73,7 +73,7 @@ def _world() -> Amount:
 def _countries() -> dict[str, Amount]:
     found: dict[str, Amount] = {}
     for code, mix in _table("private_infra/global_energy_mix.json").items():
-        if mix.get("carbon_intensity") is not None:
+        if mix.get("carbon_intensity"):  # a grid of 0 g/kWh is one that nobody knows
             amount = _yearly(mix["carbon_intensity"], f"{mix['country_name']}, Our World in Data", mix["year"])
             found |= dict.fromkeys((code.casefold(), mix["country_name"].casefold()), amount)
     return found

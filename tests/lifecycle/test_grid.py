@@ -92,7 +92,7 @@ def test_a_region_is_found_by_each_of_its_names(names: tuple[str, ...], part: st
 
 
 def test_no_region_is_plausibly_in_kilograms() -> None:
-    assert not {name: each.value for name, each in regions().items() if not 3 < (each.value or 0) < 1500}
+    assert not {name: each.value for name, each in regions().items() if not 1 < (each.value or 0) < 1500}
 
 
 def test_without_a_region_it_is_the_worlds_and_says_that_it_is_assumed() -> None:
