@@ -11,6 +11,7 @@ from compressbench.lifecycle.amounts import Amount
 from compressbench.lifecycle.carbon import Ratio, Score, Terms
 
 DASH = "—"
+_MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
 
@@ -39,10 +40,10 @@ def sheets(accounts: Sequence[Account]) -> Iterator[Sheet]:
         [_consumer(each) for each in accounts],
     )
     yield from _of_units(accounts)
-    compressed = [each for each in accounts if each.provider is not None]
+    compressed = [each for each in accounts if each.provider is not None and _has_any(each.provider)]
     if compressed:
         yield _sheet(
-            "Provider: gCO2e of compressing once (never added to the consumer's)",
+            "Provider: gCO2e of compressing once",
             ("candidate", "operational", "embodied", "total"),
             [_provider(each) for each in compressed],
         )
@@ -66,7 +67,8 @@ def notes(accounts: Sequence[Account], terms: Terms) -> list[str]:
     told = [f"{name}: {_told(amount)}" for name, amount in shared_inputs(terms).items() if amount.value is not None]
     for account in accounts:
         told += [f"{name} ({account.hardware}): {_told(each)}" for name, each in account.held.parts.items()]
-        told += [f"{account.facts.candidate}: {doubt}; no saving is based on it" for doubt in account.facts.doubts]
+    doubts = [(account.facts.candidate, doubt) for account in accounts for doubt in account.facts.doubts]
+    told += [f"{line}; no saving is based on it" for line in _by_reason(doubts)]
     told += [f"Operational carbon is of what the meter saw, {text}" for text in _boundaries(accounts)]
     told += _not_counted(accounts, terms)
     return list(dict.fromkeys(told))
@@ -219,17 +221,24 @@ def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
         wanted = next((each.water[THOUSAND].reason for each in accounts), "")
         yield f"Water: {wanted}"
     yield "Idle hours between requests, networks, storage and buildings: not accounted"
+    yield "Compressing is the provider's and running the consumer's: the two scores are never added"
     yield "Bounds are the worst case of all inputs together; ratios are paired, so that grid, PUE and hardware cancel"
     yield "A ratio is of neighbouring blocks; the quotient of two rows, measured at other times, may differ from it"
-    yield from dict.fromkeys(
-        f"{each.facts.candidate}: {found.total.reason}"
-        for each in accounts
-        for found in (each.consumer[THOUSAND],)
-        if found.total.value is None
-    )
+    totals = [(each.facts.candidate, each.consumer[THOUSAND].total) for each in accounts if not each.facts.doubts]
+    yield from _by_reason([(name, total.reason) for name, total in totals if total.value is None])
     if terms.prices.per_hour is not None or terms.prices.per_kwh is not None:
-        used = [name for name in ("pue", "utilisation") if getattr(terms.prices, name) is not None]
-        yield f"Cost holds no assumption: of PUE and utilisation it uses {' and '.join(used) or 'none that is assumed'}"
+        yield "Cost holds no assumption: PUE and utilisation are in it only where given, or published for the site"
+
+
+def _by_reason(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """`a, b: the reason`, of many names the first."""
+    names_of: dict[str, list[str]] = {}
+    for name, reason in pairs:
+        names_of.setdefault(reason, []).append(name)
+    for reason, names in names_of.items():
+        shown = list(dict.fromkeys(names))
+        more = f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else ""
+        yield f"{', '.join(shown[:_MOST_NAMES])}{more}: {reason}"
 
 
 def _account_data(account: Account) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_values_stay_within_their_bounds_and_kinds_are_kept(parts: list[Amount],
 def test_whatever_the_inputs_are_within_their_bounds_the_result_is_too(
     parts: list[Amount], data: st.DataObject
 ) -> None:
-    picked = [data.draw(st.floats(part.low, part.high)) for part in parts]  # type: ignore[arg-type]
+    picked = [data.draw(st.floats(part.low, part.high)) for part in parts]
     multiplied, added = 1.0, 0.0
     for each in picked:
         multiplied, added = multiplied * each, added + each
