@@ -28,8 +28,8 @@ def accounts(
     """Baselines before their candidates, each compared with that of its own run."""
     found: list[Account] = []
     baselines: dict[tuple[str, str], tuple[Contender, Score]] = {}
-    for contender in sorted(contenders, key=_order(contenders)):
-        row = catalog.row(contender.at)
+    ordered = sorted(contenders, key=_order(contenders))
+    for contender, row in zip(ordered, catalog.rows([each.at for each in ordered]), strict=True):
         run = (row.recipe, row.run_id)
         theirs = None if contender.is_baseline else baselines.get(run)
         facts = _facts(contender, row, None if theirs is None else theirs[0])

@@ -35,7 +35,7 @@ class Sheet(NamedTuple):
 def sheets(accounts: Sequence[Account]) -> Iterator[Sheet]:
     """The consumer's score of 1,000 inferences, other units of work, then the provider's; only what has numbers."""
     yield _sheet(
-        "Consumer: gCO2e per 1,000 inferences",
+        f"Consumer: gCO2e per 1,000 inferences{_of_boundary(accounts)}",
         ("candidate", "operational", "embodied", "total", "against the baseline"),
         [_consumer(each) for each in accounts],
     )
@@ -206,6 +206,13 @@ def _told(amount: Amount) -> str:
 
 def _range(amount: Amount) -> str:
     return f" [{three_digits(amount.low or 0.0)}, {three_digits(amount.high or 0.0)}]"
+
+
+def _of_boundary(accounts: Sequence[Account]) -> str:
+    """The meter's boundary beside the operational part, where all rows have the same."""
+    found = {account.facts.boundary for account in accounts}
+    only = next(iter(found)) if len(found) == 1 else ""
+    return f" (operational: {only} only)" if only else ""
 
 
 def _boundaries(accounts: Sequence[Account]) -> Iterator[str]:
