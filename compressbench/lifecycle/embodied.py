@@ -1,6 +1,7 @@
 """Grams per second of reserved hardware: what making it emitted, spread over its working life.
 
-Single figures are cited from the sources named with them; no table of theirs is copied.
+Single figures are cited from the sources named with them; no table of theirs is copied. Those of Boavizta are of its
+version 2.5.0, which stands for a year.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _kg(low: float, value: float, high: float, source: str, year: str = "") -> A
     return Amount(value=value, low=low, high=high, unit="kg", kinds=("modelled",), source=source, year=year)
 
 
-def _between(low: tuple[float, str], high: tuple[float, str], year: str) -> Amount:
+def _between(low: tuple[float, str], high: tuple[float, str], year: str = "") -> Amount:
     """Two sources that disagree: their middle, and both as bounds."""
     return _kg(low[0], (low[0] + high[0]) / 2, high[0], f"low: {low[1]}; high: {high[1]}; value: their middle", year)
 
@@ -63,20 +64,24 @@ def _share(low: float, value: float, high: float, source: str) -> Amount:
 _EIGHTH = exact(0.125, "", "assumed", "one of 8 GPUs of its server")
 # 10,300 kg [7,673, 16,800] with eight GPUs of 575.1 kg each
 _HGX_HOST = _kg(
-    3072.2, 5700.0, 12199.2, f"server of 8 GPUs without them: AWS p5.48xlarge of {_BOAVIZTA} less 8 x 575.1 kg", "2024"
+    3072.2,
+    5700.0,
+    12199.2,
+    f"server of 8 GPUs without them: AWS p5.48xlarge of {_BOAVIZTA} less 8 x 575.1 kg",
 )
-_SERVER = _kg(460.0, 900.0, 2087.0, f"whole server with its processors: platform_compute_medium of {_BOAVIZTA}", "2024")
+_SERVER = _kg(460.0, 900.0, 2087.0, f"whole server with its processors: platform_compute_medium of {_BOAVIZTA}")
 _GPUS = (
     _Device(
         r"\bH100\b",
-        _between((164.0, _PCF), (575.1, f"{_BOAVIZTA}, H100"), "2025"),
+        _between((164.0, _PCF), (575.1, f"{_BOAVIZTA}, H100")),
         _HGX_HOST,
         _EIGHTH,
     ),
     _Device(
         r"\bH200\b",
         _between(
-            (164.0, f"the same chip with less memory: {_PCF}"), (1067.0, f"{_BOAVIZTA}, by 141 GB of memory"), "2025"
+            (164.0, f"the same chip with less memory: {_PCF}"),
+            (1067.0, f"{_BOAVIZTA}, by 141 GB of memory"),
         ),
         _HGX_HOST,
         _EIGHTH,
@@ -96,7 +101,6 @@ _GPUS = (
             unit="kg",
             kinds=("modelled",),
             source=f"{_BOAVIZTA}, L4",
-            year="2024",
             reason="the embodied carbon of an L4 has one source only, without a range",
         ),
         _SERVER,
@@ -113,7 +117,6 @@ LIFETIME = Amount(
     unit="years",
     kinds=("assumed",),
     source="servers 4 years in Boavizta, GPUs 3 in Boavizta and EcoLogits, up to 6 at operators",
-    year="2024",
 )
 UTILISATION = Amount(
     value=0.45,
