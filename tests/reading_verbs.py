@@ -27,6 +27,7 @@ _ARGUMENTS = {
     "leaderboard": ["{folder}"],
     "breakeven": ["{folder}"],
     "fleet": ["{folder}", "--requests-per-day", "1e6", "--lifetime-years", "3"],
+    "carbon": ["{folder}"],
 }
 _CALLBACKS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 VERBS = tuple(verb for verb in _ARGUMENTS if verb in _CALLBACKS)

@@ -39,6 +39,7 @@ VERBS = (
     "recommend",
     "gate",
     "leaderboard",
+    "carbon",
     "breakeven",
     "fleet",
     "diff",

@@ -10,6 +10,7 @@ from compressbench import __version__
 from compressbench.cli import (
     audit,
     breakeven,
+    carbon,
     compare,
     diff,
     doctor,
@@ -46,9 +47,10 @@ app.command("pareto")(pareto.pareto)
 app.command("recommend")(recommend.recommend)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
-app.command("diff")(diff.diff)
+app.command("carbon")(carbon.carbon)
 app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
+app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
 
