@@ -75,15 +75,15 @@ def _parsed(text: str) -> list[Goal]:
     if not figure or not is_there:
         raise InputError("a goal is NAME:TYPE=VALUE", where="--goal", got=f"'{text}'", do="As accuracy:mlperf=99.")
     try:
-        return _checked("--goal", figure, word, float(value))
+        return _checked("--goal", figure, word, value if value.strip().endswith("%") else float(value))
     except ValueError:
         raise InputError("a goal's value must be a number", where="--goal", got=f"'{text}'") from None
 
 
-def _checked(flag: str, figure: str, word: str, value: float) -> list[Goal]:
+def _checked(flag: str, figure: str, word: str, value: float | str) -> list[Goal]:
     from compressbench.report.goals import goals_of
 
     goals, wrong = goals_of(figure, {word: value})
     if wrong:
-        raise InputError(wrong[0].what, where=flag, got=wrong[0].got or f"{word}={value:g}", do=wrong[0].do)
+        raise InputError(wrong[0].what, where=flag, got=wrong[0].got or f"{word}={value}", do=wrong[0].do)
     return [goal._replace(where=flag) for goal in goals]

@@ -12,17 +12,26 @@ from compressbench.core.statistics import Interval, mean_interval
 _Z95 = 1.959963984540054
 
 
-def around(value: float, per_block: Sequence[float]) -> Interval | float:
-    """The overall value with the half-width that the blocks' spread gives it; bare if there is one block only."""
-    if len(per_block) < 2:
+def of_rounds(amounts: Sequence[float], per: Sequence[float], rounds: Sequence[int]) -> Interval | float:
+    """All amounts over all they are of, by block, with the half-width that the spread between rounds gives it; bare if
+    there is one round only.
+
+    The two blocks that an arm has in a round share the machine's mood, and would pass for twice as much evidence.
+    """
+    value = sum(amounts) / sum(per)
+    sums: dict[int, tuple[float, float]] = {}
+    for amount, of, number in zip(amounts, per, rounds, strict=True):
+        before = sums.get(number, (0.0, 0.0))
+        sums[number] = (before[0] + amount, before[1] + of)
+    if len(sums) < 2:
         return value
-    spread = mean_interval(per_block)
+    spread = mean_interval([amount / of for amount, of in sums.values()])
     half = (spread.high - spread.low) / 2
     return Interval(value, value - half, value + half)
 
 
 def reading(name: str, found: Interval | float, how: Provenance, *, window_s: float | None = None) -> Reading:
-    """A reading whose interval holds the spread of the blocks and what the instrument says of itself; never below 0."""
+    """A reading whose interval holds the spread of the rounds and what the instrument says of itself; never below 0."""
     value = found.value if isinstance(found, Interval) else found
     reason = _why_unbounded(found, how)
     low, high = (None, None) if reason or not isinstance(found, Interval) else _bounds(found, how)
@@ -48,7 +57,7 @@ def _why_unbounded(found: Interval | float, how: Provenance) -> str:
     """
     if how.relative_uncertainty is None and (how.kind != "measured" or how.uncertainty_reason):
         return how.uncertainty_reason or "not stated"
-    return "" if isinstance(found, Interval) else "one block only"
+    return "" if isinstance(found, Interval) else "one round only"
 
 
 def _bounds(found: Interval, how: Provenance) -> tuple[float, float]:

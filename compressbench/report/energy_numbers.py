@@ -14,7 +14,7 @@ from compressbench.core.units import JOULES_PER_KWH
 from compressbench.records.idle_power import OF_THIS_PROCESS, Net, net_of
 from compressbench.records.measurement import Block, Measurement, Outputs, PhaseEnergy
 from compressbench.records.record import Role
-from compressbench.report.bounded import around, reading
+from compressbench.report.bounded import of_rounds, reading
 from compressbench.report.paired import MAX_VOID_SHARE
 from compressbench.report.speed_numbers import NO_GENERATION
 
@@ -149,12 +149,12 @@ def _with_source(how: Provenance, more: str) -> Provenance:
 
 
 def _per(blocks: Sequence[Block], count_of: Callable[[Block], float]) -> Interval | float | None:
-    """All joules over all units, with the spread of the blocks and the uncertainty of their windows."""
+    """All joules over all units, with the spread of the rounds and the uncertainty of their windows."""
     joules = [block.raw[ENERGY] for block in blocks]
     counts = [count_of(block) for block in blocks]
     if not sum(joules) > 0 or not min(counts) > 0:
         return None
-    found = around(sum(joules) / sum(counts), [j / n for j, n in zip(joules, counts, strict=True)])
+    found = of_rounds(joules, counts, [block.round for block in blocks])
     windows = math.hypot(*(block.uncertainties.get(ENERGY, 0.0) for block in blocks)) / sum(counts)
     if not isinstance(found, Interval):
         return found

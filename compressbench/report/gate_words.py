@@ -21,7 +21,8 @@ MOST_SHOWN = 50
 _STYLES: dict[Word, str] = {"passed": "bold green", "failed": "bold red"}
 _HOW = (
     "A goal is met if the whole 95 % interval is within its limit, missed if it lies wholly beyond, else undecided. "
-    "Losses and improvements are paired with the baseline of the same run."
+    "Losses and improvements are paired with the baseline of the same run; a limit of the number itself is judged by that "
+    "run's calls, not for another day."
 )
 
 

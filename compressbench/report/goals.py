@@ -58,7 +58,10 @@ def canonical_word(word: str) -> str:
 
 
 def goals_of(figure: str, said: Mapping[str, Any], where: str = "") -> tuple[list[Goal], list[GoalWrong]]:
-    """The goals in `{max-degradation: 0.01}` or `{max_drop: 0.01, drop_type: relative}`, and what is wrong with them."""
+    """The goals in `{max-degradation: 0.01}`, Olive's `{type: max-degradation, value: 0.01}` or NNCF's
+    `{max_drop: 0.01, drop_type: relative}`, and what is wrong with them.
+    """
+    said = _unfolded(said)
     options = {key: value for key, value in said.items() if canonical_word(key) in WORDS}
     drop_types = [value for key, value in said.items() if key.replace("-", "_").lower() == "drop_type"]
     others = [key for key in said if key not in options and key.replace("-", "_").lower() != "drop_type"]
@@ -79,7 +82,16 @@ def goals_of(figure: str, said: Mapping[str, Any], where: str = "") -> tuple[lis
     return goals, wrong
 
 
+def _unfolded(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Olive says which type and which value under keys of their own."""
+    if set(said) != {"type", "value"} or not isinstance(said["type"], str):
+        return said
+    return {said["type"]: said["value"]}
+
+
 def _goal(figure: str, word: str, value: Any, drop_type: Any) -> Goal | GoalWrong:
+    if word == "mlperf":
+        value = _without_percent(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return GoalWrong("", "must be a number", got=repr(value))
     limit, asked = float(value), f"{word}: {value:g}"
@@ -106,10 +118,21 @@ def _goal(figure: str, word: str, value: Any, drop_type: Any) -> Goal | GoalWron
     return Goal(figure, kinds[word], limit, asked)
 
 
+def _without_percent(value: Any) -> Any:
+    """MLPerf writes 99%."""
+    if not isinstance(value, str) or not value.rstrip().endswith("%"):
+        return value
+    try:
+        return float(value.rstrip().removesuffix("%"))
+    except ValueError:
+        return value
+
+
 def _drop(figure: str, limit: float, asked: str, drop_type: Any) -> Goal | GoalWrong:
     """A relative drop is a fraction of the baseline's, where percent-max-degradation has percent."""
-    if drop_type == "absolute":
+    kind = drop_type.lower() if isinstance(drop_type, str) else drop_type
+    if kind == "absolute":
         return Goal(figure, "max-degradation", limit, asked)
-    if drop_type == "relative":
+    if kind == "relative":
         return Goal(figure, "percent-max-degradation", 100 * limit, f"{asked}, relative")
     return GoalWrong("drop_type", "must be absolute or relative", got=repr(drop_type))

@@ -81,15 +81,20 @@ def signed(value: float, half_width: float) -> str:
 
 def quality_notes(rows: Sequence[Row]) -> list[str]:
     """What the words below a score mean, and how far the baseline differs from itself."""
-    verdicts = [row.against_baseline[name] for row in rows for name in row.metrics if name in row.against_baseline]
-    if not verdicts:
+    judged = [(row, row.against_baseline[name]) for row in rows for name in row.metrics if name in row.against_baseline]
+    if not judged:
         return []
-    return [*_how_judged(verdicts), *_floors(rows), *_fidelity_notes(rows)]
+    families = {(row.recipe, row.run_id) for row, _ in judged}
+    return [*_how_judged([each for _, each in judged], len(families)), *_floors(rows), *_fidelity_notes(rows)]
 
 
-def _how_judged(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _how_judged(verdicts: Sequence[Verdict], num_families: int) -> Iterator[str]:
+    how = "those of each run judged as one family" if num_families > 1 else "judged as one family"
+    what = (
+        "1 difference judged" if len(verdicts) == 1 else f"{len(verdicts)} differences{',' * (num_families > 1)} {how}"
+    )
     yield (
-        f"Scores: {len(verdicts)} differences judged as one family (Holm). MDE: the smallest difference that these "
+        f"Scores: {what} (Holm). MDE: the smallest difference that these "
         "samples show in 80 % of cases; n needed: samples like these that would settle it; lost, won: answers that became "
         "wrong, right."
     )

@@ -13,7 +13,7 @@ from compressbench.core.server_rates import highest_rate, of_finished_rounds
 from compressbench.core.statistics import Interval
 from compressbench.core.units import humanize
 from compressbench.records.measurement import Arm, Block, Measurement, Server
-from compressbench.report.bounded import around, reading
+from compressbench.report.bounded import of_rounds, reading
 
 CLOCK = Provenance(
     kind="measured", source="monotonic clock (perf_counter_ns), device synchronised", relative_uncertainty=0.0
@@ -100,7 +100,7 @@ def _series_of(blocks: Sequence[Block], name: str | None = None) -> Iterator[_Se
 def _rate(blocks: Sequence[Block], batch_size: int, count_of: Callable[[Block], int]) -> Interval | float:
     counts = [batch_size * count_of(block) for block in blocks]
     seconds = [sum(block.latencies_ns) / 1e9 for block in blocks]
-    return around(sum(counts) / sum(seconds), [n / s for n, s in zip(counts, seconds, strict=True)])
+    return of_rounds(counts, seconds, [block.round for block in blocks])
 
 
 def _with_counts(found: QuantileEstimate) -> Provenance:

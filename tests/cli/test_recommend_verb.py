@@ -151,7 +151,7 @@ def test_impossible_goals_leave_the_nearest_miss_with_its_distance(
     assert "none of 2 candidates meets every goal" in err
     assert out.startswith("NONE QUALIFIES\n")
     assert "NEAREST MISS b\n  misses size on disk by up to 10.0 MB (25.0 % of the limit)" in out
-    assert "and baseline doesn't either: size on disk 90.0 MB, at most 40.0 MB" in " ".join(out.split())
+    assert "and the baseline doesn't either: size on disk 90.0 MB, at most 40.0 MB" in " ".join(out.split())
     found = answered(capsys, folder, "--max-size-gb", "0.04")
     assert found["deploy"] is None
     assert found["nearest_miss"]["judgements"][0]["shortfall"] == pytest.approx(10e6)
@@ -176,7 +176,7 @@ def test_the_baseline_that_does_is_named_where_no_candidate_qualifies(
     folder = decided.stored(tmp_path, *decided.run(decided.candidate("bad", 0.005, lost=300, won=1)))
     code, out, _ = said(capsys, folder)
     assert code == 6
-    assert "No candidate meets every goal; baseline does: keep it." in out
+    assert "No candidate meets every goal; the baseline does: keep it." in out
 
 
 def test_rows_of_other_conditions_are_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,8 +231,8 @@ def test_without_a_candidate_that_works_none_qualifies(
 ) -> None:
     code, out, err = said(capsys, decided.stored(tmp_path, *decided.run(*others)))
     assert code == 6
-    assert f"none of {len(others)} candidates" in err
-    assert "baseline does: keep it." in out
+    assert f"none of {len(others)} candidate{'' if others else 's'} meets" in err
+    assert "the baseline does: keep it." in out
 
 
 def test_an_objective_that_nobody_measured_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

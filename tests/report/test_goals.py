@@ -27,6 +27,11 @@ from compressbench.report.goals import WORDS, goals_of
         ({"max_drop": 0.01, "drop_type": "relative"}, "percent-max-degradation", 1.0),
         ({"mlperf": 99}, "recovery", 0.99),
         ({"MLPerf": 99.9}, "recovery", 0.999),
+        ({"mlperf": "99.9%"}, "recovery", 0.999),
+        ({"mlperf": "99 %"}, "recovery", 0.99),
+        ({"type": "percent-max-degradation", "value": 2}, "percent-max-degradation", 2.0),
+        ({"type": "threshold", "value": 0.9}, "threshold", 0.9),
+        ({"max_drop": 0.01, "drop_type": "RELATIVE"}, "percent-max-degradation", 1.0),
     ],
 )
 def test_every_word_is_one_of_a_few_types(said: dict[str, Any], kind: str, value: float) -> None:
@@ -52,6 +57,9 @@ def test_a_number_may_have_several_goals() -> None:
         ({"threshold": "1"}, "threshold", "must be a number", ""),
         ({"threshold": float("nan")}, "threshold", "must be a number", ""),
         ({"max-degradation": -0.1}, "max-degradation", "negative", ""),
+        ({"type": "max-degradtion", "value": 1}, "max-degradtion", "no such type", "'max-degradation'"),
+        ({"mlperf": "98%"}, "mlperf", "99 and 99.9", ""),
+        ({"mlperf": "all%"}, "mlperf", "must be a number", ""),
         ({"mlperf": 98}, "mlperf", "99 and 99.9", ""),
         ({"recovery_threshold": 99}, "recovery_threshold", "a share", ""),
         ({"recovery_threshold": 0}, "recovery_threshold", "a share", ""),

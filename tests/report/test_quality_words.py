@@ -45,7 +45,7 @@ def test_a_score_says_what_is_claimed_how_sure_and_what_flipped() -> None:
         "MDE 1.3",
         "10 lost, 12 won",
     ]
-    assert any("1 differences judged as one family (Holm)" in note for note in notes)
+    assert any("Scores: 1 difference judged (Holm)" in note for note in notes)
     assert any("nothing is called equivalent: set `margin`" in note for note in notes)
 
 
@@ -60,6 +60,15 @@ def test_a_difference_that_holm_takes_back_says_so() -> None:
     lines, notes = table(*scores)
     assert lines[1] == "-1.10 inconclusive"
     assert any("significant alone, but not among all differences" in note for note in notes)
+
+
+def test_runs_are_judged_apart_and_a_table_of_two_says_so() -> None:
+    score = build.accuracy_after(30, 3, num_samples=1000)
+    runs = [build.run_of({"int8": build.record("int8", scores=(score,))}) for _ in range(2)]
+    later = [each.model_copy(update={"run_id": "20261123T074513.926665Z"}) for each in runs[1]]
+    rows = rows_of([*runs[0], *later])
+    notes = footnotes(rows, columns(rows))
+    assert any("Scores: 2 differences, those of each run judged as one family (Holm)" in note for note in notes)
 
 
 def test_the_noise_floor_is_told_where_there_is_one() -> None:
