@@ -37,6 +37,7 @@ VERBS = (
     "compare",
     "pareto",
     "recommend",
+    "frontier",
     "gate",
     "leaderboard",
     "diff",

@@ -12,6 +12,7 @@ from compressbench.cli import (
     compare,
     diff,
     doctor,
+    frontier,
     gate,
     leaderboard,
     listing,
@@ -42,6 +43,7 @@ app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("pareto")(pareto.pareto)
 app.command("recommend")(recommend.recommend)
+app.command("frontier")(frontier.frontier)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("diff")(diff.diff)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from compressbench.core.curve_forms import NAMES, Data, Form, Solved, fitted, searched, shapes, value_at
+from compressbench.core.curve_forms import NAMES, SATURATING, Data, Form, Solved, fitted, searched, shapes, value_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,19 @@ class Fits(NamedTuple):
     curve: tuple[CurvePoint, ...]
     num_draws: int
     seed: int
+    num_rows: int
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a curve that saturates could have been chosen: else a straight one is no finding."""
+        return any(fit.form in SATURATING and math.isfinite(fit.aicc) for fit in self.fits)
+
+    @property
+    def why_undecided(self) -> str:
+        return (
+            f"the rows scatter around every curve by {self.inflation:.2g} times their errors, and then "
+            f"{self.num_rows} rows are too few to choose a form"
+        )
 
 
 def why_no_fit(costs: Sequence[float]) -> str:
@@ -113,7 +126,7 @@ def fit_curves(
     found = [chosen if fit.form == chosen.form else fit for fit in fits]
     return Fits(
         tuple(_in_unit(fit, first) for fit in found), _in_unit(chosen, first), alike, inflation,
-        tuple(point._replace(cost=point.cost * first) for point in curve), num_draws, seed,
+        tuple(point._replace(cost=point.cost * first) for point in curve), num_draws, seed, len(rows),
     )  # fmt: skip
 
 

@@ -142,6 +142,13 @@ def step_between(
     )
 
 
+def gain_between(points: Sequence[Point], start: int, end: int) -> Interval:
+    """What `end` has over `start` in quality, whatever they cost."""
+    _, error = _errors(points[start], points[end])
+    gain = points[end].quality - points[start].quality
+    return Interval(gain, gain - _Z95 * error, gain + _Z95 * error)
+
+
 def _numbers(point: Point) -> tuple[float, ...]:
     return (*point[:4], point.own_cost_error, point.own_quality_error)
 

@@ -1,0 +1,159 @@
+"""Pictures of diminishing returns: text for a terminal, and a small SVG that fits dark and light pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from compressbench.core.names import one_line
+from compressbench.report.catalog import Catalog
+from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier_words import Words
+from compressbench.report.pareto import Entry
+from compressbench.report.pareto_plot import plot
+from compressbench.report.words import title
+
+_WIDTH, _HEIGHT = 640, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 40, 56
+_Z95 = 1.959963984540054
+_LONGEST = 40
+
+
+def text_plot(catalog: Catalog, found: Frontier, width: int) -> list[str]:
+    """As report/pareto_plot.py draws fronts: quality upwards, cost to the right, rivals among them."""
+    rivals = [_entry(found, at, member) for at, member in enumerate(found.members) if member.rival]
+    return plot(catalog, found.front._replace(entries=(*found.front.entries, *rivals)), width)
+
+
+def _entry(found: Frontier, at: int, member: Member) -> Entry:
+    word = "on the front" if at in found.returns.front else "dominated"
+    return Entry(member.contender, member.label, (), (), 0.0, word)  # type: ignore[arg-type]
+
+
+class _Axes(NamedTuple):
+    """Logarithmic in cost where the costs span more than a factor of four."""
+
+    costs: tuple[float, float]
+    qualities: tuple[float, float]
+    is_log: bool
+
+    @classmethod
+    def of(cls, costs: Sequence[float], qualities: Sequence[float]) -> _Axes:
+        low, high = min(costs), max(costs)
+        bottom, top = min(qualities), max(qualities)
+        room = 0.06 * (top - bottom) or 1.0
+        return cls((low, high), (bottom - room, top + room), 0 < 4 * low < high)
+
+    def x(self, cost: float) -> float:
+        low, high, at = (*self.costs, cost)
+        if self.is_log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        share = 0.5 if high == low else (at - low) / (high - low)
+        return _LEFT + 12 + share * (_WIDTH - _LEFT - _RIGHT - 24)
+
+    def y(self, quality: float) -> float:
+        low, high = self.qualities
+        return _HEIGHT - _BOTTOM - (quality - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def to_svg(catalog: Catalog, found: Frontier) -> str:
+    """Rows with their intervals, steps along the front, the curve with its band, and where returns stop."""
+    words = Words.of(found, catalog)
+    curve = found.fits.curve if found.fits else ()
+    points = found.points
+    qualities = [*(point.quality for point in points), *(each.quality for each in curve)]
+    axes = _Axes.of([point.cost for point in points], qualities)
+    stop = axes.x(points[found.returns.stop].cost)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="sans-serif" '
+        'font-size="11" fill="currentColor" stroke="none">',
+        f"<title>{_text(title(found.metric))} against {_text(words.cost_title)}</title>",
+        *_frame(axes, words),
+        *_curve(axes, found),
+        *_lines(axes, found),
+    ]
+    if found.returns.beyond:
+        parts.append(_line(stop, _TOP, stop, _HEIGHT - _BOTTOM, "4 4"))
+        anchor = "start" if stop < _WIDTH / 2 else "end"
+        parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
+    parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
+    if found.front.watermark:
+        parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _text(text: str) -> str:
+    shown = one_line(text)
+    return escape(shown if len(shown) <= 2 * _LONGEST else f"{shown[: 2 * _LONGEST]}…")
+
+
+def _label(x: float, y: float, text: str, anchor: str = "start", opacity: float = 1.0) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" opacity="{opacity:g}">{_text(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, dashes: str = "", width: float = 1.0) -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="currentColor" stroke-width="{width:g}" opacity="0.6"{dashed}/>'
+
+
+def _frame(axes: _Axes, words: Words) -> list[str]:
+    bottom = _HEIGHT - _BOTTOM
+    scale = " (log scale)" if axes.is_log else ""
+    return [
+        _line(_LEFT, _TOP, _LEFT, bottom),
+        _line(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
+        *(_label(axes.x(cost), bottom + 16, words.cost(cost), "middle") for cost in axes.costs),
+        *(_label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in axes.qualities),
+        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 36, f"{words.cost_title}{scale}", "middle"),
+        _label(_LEFT, _TOP - 10, f"{title(words.found.metric)}, better above"),
+    ]
+
+
+def _curve(axes: _Axes, found: Frontier) -> list[str]:
+    if found.fits is None:
+        return []
+    low, high = axes.qualities
+    there = [f"{axes.x(each.cost):.1f},{axes.y(min(each.high, high)):.1f}" for each in found.fits.curve]
+    back = [f"{axes.x(each.cost):.1f},{axes.y(max(each.low, low)):.1f}" for each in reversed(found.fits.curve)]
+    middle = " ".join(f"{axes.x(each.cost):.1f},{axes.y(each.quality):.1f}" for each in found.fits.curve)
+    return [
+        f'<polygon points="{" ".join([*there, *back])}" opacity="0.12"/>',
+        f'<polyline points="{middle}" fill="none" stroke="currentColor" stroke-width="1.5" opacity="0.7"/>',
+        _label(_WIDTH - _RIGHT, _TOP - 10, f"curve: {found.fits.chosen.form}, modelled", "end"),
+    ]
+
+
+def _lines(axes: _Axes, found: Frontier) -> list[str]:
+    points = [found.points[at] for at in found.returns.front]
+    ends = " ".join(f"{axes.x(point.cost):.1f},{axes.y(point.quality):.1f}" for point in points)
+    return [f'<polyline points="{ends}" fill="none" stroke="currentColor" stroke-dasharray="1 3" opacity="0.6"/>']
+
+
+def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
+    """Filled on the front; a rival is a square. Names of the front alone, so that they don't lie on each other."""
+    member, point, is_on_front = found.members[at], found.points[at], at in found.returns.front
+    x, y, half = axes.x(point.cost), axes.y(point.quality), _Z95 * point.quality_error
+    low, high = (
+        min(max(end, axes.qualities[0]), axes.qualities[1]) for end in (point.quality - half, point.quality + half)
+    )
+    fill = "currentColor" if is_on_front else "none"
+    shape = (
+        f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
+        if member.rival
+        else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"'
+    )
+    label = f"{member.label} ({member.rival})" if member.rival else member.label
+    hint = f"<title>{_text(label)}</title>"
+    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if member.rival else "circle"}>']
+    if half > 0:
+        parts.append(_line(x, axes.y(low), x, axes.y(high)))
+    if is_on_front or member.rival:
+        is_left = x < _WIDTH / 2
+        shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+        parts.append(
+            _label(x + (7 if is_left else -7), y - 7 if is_on_front else y + 14, shown, "start" if is_left else "end")
+        )
+    return parts
