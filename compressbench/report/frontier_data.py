@@ -16,7 +16,8 @@ from compressbench.core.units import unit_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import SEED, Frontier, Member
 from compressbench.report.frontier_levels import RATES
-from compressbench.report.frontier_words import Words, fit_sentences, notes, rival_sentences, stop_sentences
+from compressbench.report.frontier_numbers import Words
+from compressbench.report.frontier_words import fit_sentences, notes, rival_sentences, stop_sentences
 from compressbench.report.plain import inert
 
 _HEAD = (

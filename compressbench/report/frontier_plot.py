@@ -10,7 +10,7 @@ from typing import NamedTuple
 from compressbench.core.names import one_line
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import Frontier, Member
-from compressbench.report.frontier_words import Words
+from compressbench.report.frontier_numbers import Words
 from compressbench.report.pareto import Entry
 from compressbench.report.pareto_plot import plot
 from compressbench.report.words import title
@@ -79,6 +79,7 @@ def to_svg(catalog: Catalog, found: Frontier) -> str:
         anchor = "start" if stop < _WIDTH / 2 else "end"
         parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
     parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
+    parts += _names(axes, found)
     if found.front.watermark:
         parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
     return "\n".join([*parts, "</svg>", ""])
@@ -133,7 +134,7 @@ def _lines(axes: _Axes, found: Frontier) -> list[str]:
 
 
 def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
-    """Filled on the front; a rival is a square. Names of the front alone, so that they don't lie on each other."""
+    """Filled on the front; a rival is a square."""
     member, point, is_on_front = found.members[at], found.points[at], at in found.returns.front
     x, y, half = axes.x(point.cost), axes.y(point.quality), _Z95 * point.quality_error
     low, high = (
@@ -145,15 +146,32 @@ def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
         if member.rival
         else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"'
     )
-    label = f"{member.label} ({member.rival})" if member.rival else member.label
-    hint = f"<title>{_text(label)}</title>"
+    hint = f"<title>{_text(_label_of(member))}</title>"
     parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if member.rival else "circle"}>']
     if half > 0:
         parts.append(_line(x, axes.y(low), x, axes.y(high)))
-    if is_on_front or member.rival:
-        is_left = x < _WIDTH / 2
+    return parts
+
+
+def _label_of(member: Member) -> str:
+    return f"{member.label} ({member.rival})" if member.rival else member.label
+
+
+def _names(axes: _Axes, found: Frontier) -> list[str]:
+    """Of the front and of rivals; one that has no room beside the others is left to its mark's hint."""
+    taken: list[tuple[float, float, float]] = []
+    parts = []
+    for at, member in enumerate(found.members):
+        if at not in found.returns.front and not member.rival:
+            continue
+        label = _label_of(member)
         shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-        parts.append(
-            _label(x + (7 if is_left else -7), y - 7 if is_on_front else y + 14, shown, "start" if is_left else "end")
-        )
+        x, y, width = axes.x(member.point.cost), axes.y(member.point.quality), 6.2 * len(shown)
+        start = x + 7 if x < _WIDTH / 2 else x - 7 - width
+        for below in (-7, 16, -20, 29, 42):
+            if all(abs(y + below - row) >= 12 or start > right or start + width < left for left, right, row in taken):
+                taken.append((start, start + width, y + below))
+                is_left = x < _WIDTH / 2
+                parts.append(_label(x + (7 if is_left else -7), y + below, shown, "start" if is_left else "end"))
+                break
     return parts

@@ -11,10 +11,9 @@ from compressbench.core.names import one_line
 from compressbench.core.returns import elasticity, knee
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import Frontier
+from compressbench.report.frontier_numbers import Words, elasticity_text
 from compressbench.report.frontier_plot import text_plot
 from compressbench.report.frontier_words import (
-    Words,
-    elasticity_text,
     fit_sentences,
     notes,
     rival_sentences,
