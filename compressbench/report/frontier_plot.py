@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from compressbench.core.names import one_line
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier_levels import RATES
 from compressbench.report.frontier_numbers import Words
 from compressbench.report.pareto import Entry
 from compressbench.report.pareto_plot import plot
+from compressbench.report.rows import Row
 from compressbench.report.words import title
 
 _WIDTH, _HEIGHT = 640, 400
@@ -23,8 +25,25 @@ _LONGEST = 40
 
 def text_plot(catalog: Catalog, found: Frontier, width: int) -> list[str]:
     """As report/pareto_plot.py draws fronts: quality upwards, cost to the right, rivals among them."""
+    place_of = {member.contender.at: at for at, member in enumerate(found.members)}
+    placed = [entry for entry in found.front.entries if entry.contender.at in place_of]
     rivals = [_entry(found, at, member) for at, member in enumerate(found.members) if member.rival]
-    return plot(catalog, found.front._replace(entries=(*found.front.entries, *rivals)), width)
+    front = found.front._replace(entries=(*placed, *rivals))
+    return plot(cast(Catalog, _Placed(catalog, found, place_of)), front, width)
+
+
+class _Placed(NamedTuple):
+    """The catalog with the costs that rows were placed by: a row's own time isn't the baseline's times its paired ratio."""
+
+    catalog: Catalog
+    found: Frontier
+    place_of: Mapping[int, int]
+
+    def row(self, at: int) -> Row:
+        row, cost = self.catalog.row(at), self.found.points[self.place_of[at]].cost
+        value = 1 / cost if self.found.cost in RATES else cost
+        cell = row.cells[self.found.cost].model_copy(update={"value": value})
+        return row.model_copy(update={"cells": {**row.cells, self.found.cost: cell}})
 
 
 def _entry(found: Frontier, at: int, member: Member) -> Entry:

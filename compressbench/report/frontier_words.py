@@ -35,8 +35,10 @@ def stop_sentences(words: Words) -> Iterator[str]:
         yield f"{words.place(returns.stop)} is the best in both: no dearer row is better, so there is no step to weigh."
         return
     last = words.place(returns.stop)
-    if not returns.beyond:
-        yield f"Returns don't stop within what was measured: up to {last} more {words.cost_title} is shown to gain."
+    if not returns.beyond and not returns.jumps:
+        yield f"Returns don't stop within what was measured: each gain is shown up to {last}, the dearest row."
+    elif not returns.beyond:
+        yield f"Returns don't stop within what was measured: a gain is shown up to {last}, the dearest row."
     else:
         cost = words.cost(found.members[returns.stop].point.cost)
         step = next(each for each in returns.steps if each.start == returns.stop)
@@ -195,8 +197,9 @@ def _meaning(words: Words) -> Iterator[str]:
         f"added{smallest}. Who is on a front by luck gains a little less than it seems."
     )
     yield (
-        "Gain for each unit of extra cost: Fieller's interval, unbounded where the extra cost may be 0. Costs taken by a "
-        "clock or a meter are the baseline's times the paired ratio. Elasticity: relative gain over relative extra cost."
+        "Gain for each unit of extra cost: Fieller's interval, unbounded where the extra cost may be 0. Elasticity: "
+        "relative gain over relative extra cost. Costs taken by a clock or a meter are the baseline's times the paired "
+        "ratio, not the row's own."
     )
 
 

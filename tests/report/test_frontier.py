@@ -18,8 +18,9 @@ from compressbench.report.catalog import Catalog, catalog_of, open_catalog
 from compressbench.report.figures import Figure
 from compressbench.report.frontier import Asked, Frontier, frontier
 from compressbench.report.frontier_numbers import Words
-from compressbench.report.frontier_plot import to_svg
+from compressbench.report.frontier_plot import text_plot, to_svg
 from compressbench.report.frontier_words import fit_sentences, notes, rival_sentences, stop_sentences
+from compressbench.report.rows import Cell
 
 RESULTS = Path(__file__).parents[2] / "results"
 NAMES = ("disk_bytes", "effective_bits", "energy_j_per_inference", "latency_p50_s", "throughput_per_s", "sparsity")
@@ -33,6 +34,15 @@ def catalog(records: list[Record]) -> Catalog:
 def found_of(records: list[Record], **asked: object) -> tuple[Catalog, Frontier]:
     rows = catalog(records)
     return rows, frontier(rows, rows.contenders(NAMES), Asked(**{"cost": "size", **asked}))  # type: ignore[arg-type]
+
+
+def sure(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def width(cell: Cell) -> float:
+    return sure(cell.high) - sure(cell.low)
 
 
 def labels(found: Frontier) -> list[str]:
@@ -63,13 +73,15 @@ def test_a_gain_is_the_difference_of_paired_differences_with_both_errors() -> No
     step = found.returns.steps[1]
     cells = [rows.row(found.members[at].contender.at) for at in (step.start, step.end)]
     verdicts = [row.against_baseline["accuracy"] for row in cells]
-    assert step.gain.value == pytest.approx(cells[1].cells["accuracy"].value - cells[0].cells["accuracy"].value)
-    widths = [verdict.difference_high - verdict.difference_low for verdict in verdicts]
+    assert step.gain.value == pytest.approx(
+        sure(cells[1].cells["accuracy"].value) - sure(cells[0].cells["accuracy"].value)
+    )
+    widths = [sure(verdict.difference_high) - sure(verdict.difference_low) for verdict in verdicts]
     assert step.gain.high - step.gain.low == pytest.approx(math.hypot(*widths))
     # to the baseline it is the paired difference itself
     (last,) = [each for each in found.returns.steps if found.members[each.end].label == "baseline"]
     paired = rows.row(found.members[last.start].contender.at).against_baseline["accuracy"]
-    assert last.gain.high - last.gain.low == pytest.approx(paired.difference_high - paired.difference_low)
+    assert last.gain.high - last.gain.low == pytest.approx(sure(paired.difference_high) - sure(paired.difference_low))
 
 
 def test_the_smallest_gain_is_the_one_asked_for_or_the_declared_margin() -> None:
@@ -125,7 +137,7 @@ def test_rivals_are_named_by_their_size_and_compared_by_their_own_values() -> No
     assert "three" not in labels(found)
     step = next(each for each in found.returns.steps if found.members[each.end].rival)
     own = [rows.row(found.members[at].contender.at).cells["accuracy"] for at in (step.start, step.end)]
-    assert step.gain.high - step.gain.low == pytest.approx(math.hypot(*(cell.high - cell.low for cell in own)))
+    assert step.gain.high - step.gain.low == pytest.approx(math.hypot(*map(width, own)))
     text = said(rows, found)
     assert "No rival" not in text
     assert "Rival baseline of tiny (13.5 MB), a smaller dense model: on the front." in text
@@ -149,8 +161,9 @@ def test_a_rival_that_can_not_be_compared_says_why() -> None:
     assert labels(found) == ["small", "baseline"]
     assert "is not compared: accuracy: it has no interval of its own." in said(rows, found)
     # nor is one that could be, if the family has nothing to hold against it
-    family[1].figures["accuracy"] = family[1].figures["accuracy"]._replace(low=None)
-    rival.figures["accuracy"] = bare._replace(low=0.92, high=0.94)
+    ours = family[1].figures
+    family[1] = family[1]._replace(figures={**ours, "accuracy": ours["accuracy"]._replace(low=None)})
+    rival = rival._replace(figures={**rival.figures, "accuracy": bare._replace(low=0.92, high=0.94)})
     found = frontier(rows, [*family, rival], Asked(cost="size", rivals=("tiny",)))
     assert not found.rivals
     assert "rows of this family have no interval of their own" in said(rows, found)
@@ -163,7 +176,7 @@ def test_costs_by_a_clock_are_the_baselines_times_the_paired_ratio() -> None:
     for member in found.members:
         verdict = rows.row(member.contender.at).against_baseline.get("energy_j_per_inference")
         if verdict is not None:
-            assert member.point.cost == pytest.approx(base.point.cost * verdict.ratio)
+            assert member.point.cost == pytest.approx(base.point.cost * sure(verdict.ratio))
 
 
 def test_without_energy_the_cost_is_the_size() -> None:
@@ -185,6 +198,13 @@ def test_what_is_no_cost_or_no_quality_is_refused() -> None:
     rows = catalog(parts.family())
     with pytest.raises(MissingMeasurementError, match="no row has both accuracy and ttft_p50_s"):
         frontier(rows, rows.contenders(["ttft_p50_s"]), Asked(cost="ttft"))
+
+
+def test_the_text_plot_shows_the_costs_of_the_table() -> None:
+    rows = open_catalog([RESULTS / "quickstart"])
+    found = frontier(rows, rows.contenders(NAMES), Asked(cost="latency"))
+    drawn = text_plot(rows, found, 80)
+    assert [drawn[-2].split()[place] for place in (0, -2)] == ["4.16", "10.2"]
 
 
 def test_a_faulty_or_failed_row_is_on_no_front() -> None:
@@ -255,7 +275,7 @@ def test_perplexity_is_a_negative_logarithm() -> None:
     found = frontier(rows, rows.contenders(NAMES), Asked(cost="bits"))
     for member in found.members:
         value = rows.row(member.contender.at).cells[found.metric].value
-        assert member.point.quality == pytest.approx(-math.log(value), abs=1e-9)
+        assert member.point.quality == pytest.approx(-math.log(sure(value)), abs=1e-9)
     assert found.smallest_gain == pytest.approx(math.log1p(0.01))
 
 
