@@ -22,6 +22,7 @@ _ARGUMENTS = {
     "compare": ["{folder}"],
     "diff": ["{honest}", "{file}"],
     "pareto": ["{folder}"],
+    "frontier": ["{folder}"],
     "recommend": ["{folder}"],
     "gate": ["{folder}"],
     "leaderboard": ["{folder}"],

@@ -42,6 +42,7 @@ VERBS = (
     "carbon",
     "breakeven",
     "fleet",
+    "frontier",
     "diff",
     "doctor",
 )

@@ -15,6 +15,7 @@ from compressbench.cli import (
     diff,
     doctor,
     fleet,
+    frontier,
     gate,
     leaderboard,
     listing,
@@ -50,6 +51,7 @@ app.command("leaderboard")(leaderboard.leaderboard)
 app.command("carbon")(carbon.carbon)
 app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
+app.command("frontier")(frontier.frontier)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

@@ -24,6 +24,7 @@ COST_WORDS = {
     "memory": ("peak_memory_bytes",),
     "size": ("disk_bytes",),
     "parameters": ("num_parameters",),
+    "bits": ("effective_bits",),
 }
 
 

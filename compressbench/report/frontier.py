@@ -1,0 +1,286 @@
+"""Diminishing returns of a family of models: what every step to a dearer one gains, and after which nothing more is shown.
+
+Rows of one baseline stand by their paired differences from it, so a step between two candidates adds both errors as if
+they were independent: that can only widen it. A rival of another model stands by its own values and their intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from compressbench.core.curve_fits import Fits, fit_curves, why_no_fit
+from compressbench.core.errors import InputError, MissingMeasurementError
+from compressbench.core.names import one_line
+from compressbench.core.returns import Point, Returns, gain_between, returns_of
+from compressbench.core.statistics import Interval
+from compressbench.report.catalog import Catalog
+from compressbench.report.cost_words import full_name
+from compressbench.report.figures import HIGHER_IS_BETTER, Contender, names_in
+from compressbench.report.frontier_levels import RATES, Scale
+from compressbench.report.pareto import Front, front_of, labels
+from compressbench.report.positions import standing, why_not_ranked
+
+SEED = 0
+
+
+class Asked(NamedTuple):
+    """Words of the metric ("": the first task's) and the cost ("": energy, or size where there is none); recipes of rivals,
+    and of those that were made for this task alone; the smallest gain of interest (None: the declared margin), of a metric
+    on a log scale (perplexity) as a fraction; whether curves are fitted to all rows or to those on the front.
+    """
+
+    metric: str = ""
+    cost: str = ""
+    rivals: tuple[str, ...] = ()
+    task_rivals: tuple[str, ...] = ()
+    smallest_gain: float | None = None
+    all_rows: bool = False
+
+
+class Member(NamedTuple):
+    """A row with both numbers. `rival` says of which kind a row of another model is. `probability` is that of being on the
+    front of the family (report/pareto.py), None of a rival.
+    """
+
+    contender: Contender
+    label: str
+    rival: str
+    point: Point
+    probability: float | None
+
+
+class Unplaced(NamedTuple):
+    label: str
+    rival: str
+    name: str
+    reason: str
+
+
+class Behind(NamedTuple):
+    """The dearest row of the front that costs no more than a rival, by place, and what it has over the rival in quality."""
+
+    at: int
+    gain: Interval
+
+
+class Frontier(NamedTuple):
+    """`returns` speaks of places among `members`, which are the cheapest first. `front` is the Pareto front of the family.
+
+    `is_log`: quality is a (negative) logarithm. `margin_source` says where the smallest gain comes from. `rivals_behind`
+    are by place the rivals that aren't on the front.
+    """
+
+    front: Front
+    metric: str
+    cost: str
+    is_log: bool
+    smallest_gain: float | None
+    margin_source: str
+    members: tuple[Member, ...]
+    unplaced: tuple[Unplaced, ...]
+    returns: Returns
+    rivals_behind: Mapping[int, Behind]
+    fits: Fits | None
+    why_no_fit: str
+    all_rows: bool
+    cost_note: str
+
+    @property
+    def points(self) -> list[Point]:
+        return [member.point for member in self.members]
+
+    @property
+    def rivals(self) -> list[Member]:
+        return [member for member in self.members if member.rival]
+
+
+def frontier(catalog: Catalog, contenders: Sequence[Contender], asked: Asked, watermark: str = "") -> Frontier:
+    """Of contenders that are ranked together, with the costs that `asked` may mean.
+
+    Raises UnknownNameError for a word that is no name, InputError for a number that is no cost, and
+    MissingMeasurementError if no row has both numbers.
+    """
+    metric = _metric(contenders, asked.metric)
+    rival_of = _rivals(catalog, contenders, asked)
+    family = [each for each in contenders if not rival_of.get(each.at)]
+    cost, cost_note = _cost(family, asked.cost)
+    front = front_of(family, (metric, cost), watermark, catalog.row(contenders[0].at).conditions)
+    scale = Scale.of(front)
+    placed, unplaced = _of_family(front, scale)
+    others, more = _of_rivals(contenders, rival_of, scale, family=placed)
+    members = sorted([*placed, *others], key=_order)
+    if not members:
+        raise _nobody(metric, cost, [*unplaced, *more])
+    smallest, source = _smallest_gain(family, metric, scale.is_log, asked.smallest_gain)
+    points = [member.point for member in members]
+    returns = returns_of(points, smallest or 0.0)
+    chosen = points if asked.all_rows else [points[at] for at in returns.front]
+    fits, why = _fits(chosen)
+    return Frontier(
+        front=front,
+        metric=metric,
+        cost=cost,
+        is_log=scale.is_log,
+        smallest_gain=smallest,
+        margin_source=source,
+        members=tuple(members),
+        unplaced=(*unplaced, *more),
+        returns=returns,
+        rivals_behind=_behind(members, returns),
+        fits=fits,
+        why_no_fit=why,
+        all_rows=asked.all_rows,
+        cost_note=cost_note,
+    )
+
+
+def _fits(points: Sequence[Point]) -> tuple[Fits | None, str]:
+    costs = [each.cost for each in points]
+    why = why_no_fit(costs)
+    if why:
+        return None, why
+    fits = fit_curves(costs, [each.quality for each in points], [each.quality_error for each in points], seed=SEED)
+    return (fits, "") if fits.is_decided else (None, fits.why_undecided)
+
+
+def _order(member: Member) -> tuple[float, float, str, str, str]:
+    contender, point = member.contender, member.point
+    return (point.cost, -point.quality, contender.recipe, contender.candidate, contender.run_id)
+
+
+def _metric(contenders: Sequence[Contender], word: str) -> str:
+    metrics = names_in(contenders)
+    if not metrics:
+        raise MissingMeasurementError("no row was asked any task", do="Returns need a metric of quality.")
+    name = full_name(word, contenders) if word else metrics[0]
+    if name not in metrics:
+        raise InputError("this is a cost and no quality", got=one_line(name), do="Ask for it with --cost.")
+    return name
+
+
+def _cost(family: Sequence[Contender], word: str) -> tuple[str, str]:
+    """Its name, and what is to be said of the choice."""
+    if word:
+        name = full_name(word, family)
+        if name in names_in(family) or name in HIGHER_IS_BETTER - RATES:
+            raise InputError(
+                "it is no cost", got=f"'{one_line(name)}'", do="Choose energy, latency, memory, size or bits."
+            )
+        return name, ""
+    energy = full_name("energy", family)
+    if _num_placed(family, energy) >= 2:
+        return energy, ""
+    return "disk_bytes", "Energy was not measured of two rows or more, so the cost is the size on disk."
+
+
+def _num_placed(family: Sequence[Contender], name: str) -> int:
+    found = standing(family, name)
+    return sum(family[at].figures[name].value is not None for at in found.positions)
+
+
+def _rivals(catalog: Catalog, contenders: Sequence[Contender], asked: Asked) -> dict[int, str]:
+    """By row's place what kind of rival it is, of rows of another model than the family's."""
+    named = {*asked.rivals, *asked.task_rivals}
+    own = [each for each in contenders if each.recipe not in named] or list(contenders)
+    model = Counter(each.model for each in own).most_common(1)[0][0]
+    size = next((_num_parameters(catalog, each) for each in own if each.is_baseline and each.model == model), None)
+    return {
+        each.at: _kind_of_rival(each, size, _num_parameters(catalog, each), asked)
+        for each in contenders
+        if each.model != model
+    }
+
+
+def _kind_of_rival(contender: Contender, size: float | None, own: float | None, asked: Asked) -> str:
+    if contender.recipe in asked.task_rivals:
+        return "task-specific small model"
+    made = "dense" if contender.is_baseline or not contender.steps else "compressed"
+    if size is None or own is None:
+        return f"{made} model of unknown size"
+    return f"{'smaller' if own < size else 'larger' if own > size else 'equally large'} {made} model"
+
+
+def _num_parameters(catalog: Catalog, contender: Contender) -> float | None:
+    cell = catalog.row(contender.at).cells.get("num_parameters")
+    return None if cell is None else cell.value
+
+
+def _of_family(front: Front, scale: Scale) -> tuple[list[Member], list[Unplaced]]:
+    placed = []
+    unplaced = [Unplaced(each.label, "", each.name, each.reason) for each in front.left_out]
+    for entry in front.entries:
+        point = scale.paired_point(entry.contender, *entry.positions)
+        if point is None:
+            reason = entry.contender.figures[scale.cost].reason or "what it costs by itself is not known"
+            unplaced.append(Unplaced(entry.label, "", scale.cost, reason))
+        else:
+            placed.append(Member(entry.contender, entry.label, "", point, entry.probability))
+    return placed, unplaced
+
+
+def _of_rivals(
+    contenders: Sequence[Contender], rival_of: Mapping[int, str], scale: Scale, *, family: Sequence[Member]
+) -> tuple[list[Member], list[Unplaced]]:
+    """By their own values, which are placed only if every row of the family has an interval of its own to hold against."""
+    label = labels(contenders)
+    lacking = [name for name in (scale.metric, scale.cost) if any(scale.lacks(each.contender, name) for each in family)]
+    placed, unplaced = [], []
+    for each in contenders:
+        if each.at not in rival_of:
+            continue
+        kind, name, reason = rival_of[each.at], "", ""
+        for name in (scale.metric, scale.cost):
+            reason = why_not_ranked(each, name) or scale.lacks(each, name)
+            if not reason and name in lacking:
+                reason = (
+                    "rows of this family have no interval of their own, which another model's could be compared with"
+                )
+            if reason:
+                break
+        if reason:
+            unplaced.append(Unplaced(label(each), kind, "" if each.faults else name, reason))
+        else:
+            placed.append(Member(each, label(each), kind, scale.own_point(each), None))
+    return placed, unplaced
+
+
+def _behind(members: Sequence[Member], returns: Returns) -> dict[int, Behind]:
+    points = [member.point for member in members]
+    found: dict[int, Behind] = {}
+    for at, member in enumerate(members):
+        if not member.rival or at in returns.front:
+            continue
+        cheaper = [place for place in returns.front if points[place].cost <= member.point.cost]
+        if cheaper:
+            found[at] = Behind(cheaper[-1], gain_between(points, at, cheaper[-1]))
+    return found
+
+
+def _smallest_gain(
+    family: Sequence[Contender], metric: str, is_log: bool, asked: float | None
+) -> tuple[float | None, str]:
+    """On the scale of quality, and where it comes from."""
+    if asked is not None:
+        if not asked >= 0 or not math.isfinite(asked):
+            raise InputError("a smallest gain is a number of at least 0", got=f"{asked:g}")
+        return (math.log1p(asked) if is_log else asked), "asked for"
+    declared = [each.figures[metric].margin for each in family if metric in each.figures]
+    margins = [margin for margin in declared if margin is not None]
+    if not margins:
+        return None, ""
+    return (math.log1p(min(margins)) if is_log else min(margins)), "the margin that the recipe declared"
+
+
+def _nobody(metric: str, cost: str, unplaced: Sequence[Unplaced]) -> MissingMeasurementError:
+    reasons = Counter((each.name, each.reason) for each in unplaced)
+    most = "; ".join(
+        f"{number} x {one_line(f'{name}: {why}' if name else why)}" for (name, why), number in reasons.most_common(3)
+    )
+    return MissingMeasurementError(
+        f"no row has both {one_line(metric)} and {one_line(cost)}",
+        got=most,
+        do="Choose others with --metric and --cost, or measure again.",
+    )

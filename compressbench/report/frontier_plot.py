@@ -1,0 +1,196 @@
+"""Pictures of diminishing returns: text for a terminal, and a small SVG that fits dark and light pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple, cast
+
+from compressbench.core.names import one_line
+from compressbench.report.catalog import Catalog
+from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier_levels import RATES
+from compressbench.report.frontier_numbers import Words
+from compressbench.report.pareto import Entry
+from compressbench.report.pareto_plot import plot
+from compressbench.report.rows import Row
+from compressbench.report.words import title
+
+_WIDTH, _HEIGHT = 640, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 40, 56
+_Z95 = 1.959963984540054
+_LONGEST = 40
+
+
+def text_plot(catalog: Catalog, found: Frontier, width: int) -> list[str]:
+    """As report/pareto_plot.py draws fronts: quality upwards, cost to the right, rivals among them."""
+    place_of = {member.contender.at: at for at, member in enumerate(found.members)}
+    placed = [entry for entry in found.front.entries if entry.contender.at in place_of]
+    rivals = [_entry(found, at, member) for at, member in enumerate(found.members) if member.rival]
+    front = found.front._replace(entries=(*placed, *rivals))
+    return plot(cast(Catalog, _Placed(catalog, found, place_of)), front, width)
+
+
+class _Placed(NamedTuple):
+    """The catalog with the costs that rows were placed by: a row's own time isn't the baseline's times its paired ratio."""
+
+    catalog: Catalog
+    found: Frontier
+    place_of: Mapping[int, int]
+
+    def row(self, at: int) -> Row:
+        row, cost = self.catalog.row(at), self.found.points[self.place_of[at]].cost
+        value = 1 / cost if self.found.cost in RATES else cost
+        cell = row.cells[self.found.cost].model_copy(update={"value": value})
+        return row.model_copy(update={"cells": {**row.cells, self.found.cost: cell}})
+
+
+def _entry(found: Frontier, at: int, member: Member) -> Entry:
+    word = "on the front" if at in found.returns.front else "dominated"
+    return Entry(member.contender, member.label, (), (), 0.0, word)  # type: ignore[arg-type]
+
+
+class _Axes(NamedTuple):
+    """Logarithmic in cost where the costs span more than a factor of four."""
+
+    costs: tuple[float, float]
+    qualities: tuple[float, float]
+    is_log: bool
+
+    @classmethod
+    def of(cls, costs: Sequence[float], qualities: Sequence[float]) -> _Axes:
+        low, high = min(costs), max(costs)
+        bottom, top = min(qualities), max(qualities)
+        room = 0.06 * (top - bottom) or 1.0
+        return cls((low, high), (bottom - room, top + room), 0 < 4 * low < high)
+
+    def x(self, cost: float) -> float:
+        low, high, at = (*self.costs, cost)
+        if self.is_log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        share = 0.5 if high == low else (at - low) / (high - low)
+        return _LEFT + 12 + share * (_WIDTH - _LEFT - _RIGHT - 24)
+
+    def y(self, quality: float) -> float:
+        low, high = self.qualities
+        return _HEIGHT - _BOTTOM - (quality - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def to_svg(catalog: Catalog, found: Frontier) -> str:
+    """Rows with their intervals, steps along the front, the curve with its band, and where returns stop."""
+    words = Words.of(found, catalog)
+    curve = found.fits.curve if found.fits else ()
+    points = found.points
+    qualities = [*(point.quality for point in points), *(each.quality for each in curve)]
+    axes = _Axes.of([point.cost for point in points], qualities)
+    stop = axes.x(points[found.returns.stop].cost)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="sans-serif" '
+        'font-size="11" fill="currentColor" stroke="none">',
+        f"<title>{_text(title(found.metric))} against {_text(words.cost_title)}</title>",
+        *_frame(axes, words),
+        *_curve(axes, found),
+        *_lines(axes, found),
+    ]
+    if found.returns.beyond:
+        parts.append(_line(stop, _TOP, stop, _HEIGHT - _BOTTOM, "4 4"))
+        anchor = "start" if stop < _WIDTH / 2 else "end"
+        parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
+    parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
+    parts += _names(axes, found)
+    if found.front.watermark:
+        parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _text(text: str) -> str:
+    shown = one_line(text)
+    return escape(shown if len(shown) <= 2 * _LONGEST else f"{shown[: 2 * _LONGEST]}…")
+
+
+def _label(x: float, y: float, text: str, anchor: str = "start", opacity: float = 1.0) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" opacity="{opacity:g}">{_text(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, dashes: str = "", width: float = 1.0) -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="currentColor" stroke-width="{width:g}" opacity="0.6"{dashed}/>'
+
+
+def _frame(axes: _Axes, words: Words) -> list[str]:
+    bottom = _HEIGHT - _BOTTOM
+    scale = " (log scale)" if axes.is_log else ""
+    return [
+        _line(_LEFT, _TOP, _LEFT, bottom),
+        _line(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
+        *(_label(axes.x(cost), bottom + 16, words.cost(cost), "middle") for cost in axes.costs),
+        *(_label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in axes.qualities),
+        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 36, f"{words.cost_title}{scale}", "middle"),
+        _label(_LEFT, _TOP - 10, f"{title(words.found.metric)}, better above"),
+    ]
+
+
+def _curve(axes: _Axes, found: Frontier) -> list[str]:
+    if found.fits is None:
+        return []
+    low, high = axes.qualities
+    there = [f"{axes.x(each.cost):.1f},{axes.y(min(each.high, high)):.1f}" for each in found.fits.curve]
+    back = [f"{axes.x(each.cost):.1f},{axes.y(max(each.low, low)):.1f}" for each in reversed(found.fits.curve)]
+    middle = " ".join(f"{axes.x(each.cost):.1f},{axes.y(each.quality):.1f}" for each in found.fits.curve)
+    return [
+        f'<polygon points="{" ".join([*there, *back])}" opacity="0.12"/>',
+        f'<polyline points="{middle}" fill="none" stroke="currentColor" stroke-width="1.5" opacity="0.7"/>',
+        _label(_WIDTH - _RIGHT, _TOP - 10, f"curve: {found.fits.chosen.form}, modelled", "end"),
+    ]
+
+
+def _lines(axes: _Axes, found: Frontier) -> list[str]:
+    points = [found.points[at] for at in found.returns.front]
+    ends = " ".join(f"{axes.x(point.cost):.1f},{axes.y(point.quality):.1f}" for point in points)
+    return [f'<polyline points="{ends}" fill="none" stroke="currentColor" stroke-dasharray="1 3" opacity="0.6"/>']
+
+
+def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
+    """Filled on the front; a rival is a square."""
+    member, point, is_on_front = found.members[at], found.points[at], at in found.returns.front
+    x, y, half = axes.x(point.cost), axes.y(point.quality), _Z95 * point.quality_error
+    low, high = (
+        min(max(end, axes.qualities[0]), axes.qualities[1]) for end in (point.quality - half, point.quality + half)
+    )
+    fill = "currentColor" if is_on_front else "none"
+    shape = (
+        f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
+        if member.rival
+        else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"'
+    )
+    hint = f"<title>{_text(_label_of(member))}</title>"
+    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if member.rival else "circle"}>']
+    if half > 0:
+        parts.append(_line(x, axes.y(low), x, axes.y(high)))
+    return parts
+
+
+def _label_of(member: Member) -> str:
+    return f"{member.label} ({member.rival})" if member.rival else member.label
+
+
+def _names(axes: _Axes, found: Frontier) -> list[str]:
+    """Of the front and of rivals; one that has no room beside the others is left to its mark's hint."""
+    taken: list[tuple[float, float, float]] = []
+    parts = []
+    for at, member in enumerate(found.members):
+        if at not in found.returns.front and not member.rival:
+            continue
+        label = _label_of(member)
+        shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+        x, y, width = axes.x(member.point.cost), axes.y(member.point.quality), 6.2 * len(shown)
+        start = x + 7 if x < _WIDTH / 2 else x - 7 - width
+        for below in (-7, 16, -20, 29, 42):
+            if all(abs(y + below - row) >= 12 or start > right or start + width < left for left, right, row in taken):
+                taken.append((start, start + width, y + below))
+                is_left = x < _WIDTH / 2
+                parts.append(_label(x + (7 if is_left else -7), y + below, shown, "start" if is_left else "end"))
+                break
+    return parts
