@@ -90,7 +90,7 @@ def _print(audits: Sequence[tuple[Record, Audit]], full: bool) -> None:
 
     from compressbench.core.names import one_line
     from compressbench.report.audit_lines import audit_lines
-    from compressbench.report.heading import heading
+    from compressbench.report.heading import heading, wrapped
 
     console = Console(highlight=False)
     # false claims come first among the records, too
@@ -98,6 +98,7 @@ def _print(audits: Sequence[tuple[Record, Audit]], full: bool) -> None:
         if number:
             console.print()
         console.print(Text(one_line(record.candidate), style="bold"))
-        console.print(Text(one_line(heading(record)), style="dim"))
+        for line in wrapped(one_line(heading(record)), console.width):
+            console.print(Text(line, style="dim"))
         for line, style in audit_lines(each, full=full):
             console.print(Text(one_line(line), style=style))

@@ -123,7 +123,9 @@ def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: 
     groups: dict[str, list[Row]] = {}
     for heading, row in zip(catalog.texts("heading", shown), catalog.rows(shown), strict=True):
         groups.setdefault(heading, []).append(row)
-    for heading, rows in groups.items():
+    for number, (heading, rows) in enumerate(groups.items()):
+        if number:
+            console.print()
         print_table(rows, f"{heading} · {rows[-1].created_utc[:10]}", full=full, console=console)
     if left_out:
         console.print(Text(f"\n{left_out}", style="bold"))

@@ -253,8 +253,8 @@ class _Words(NamedTuple):
             *(f"asked: {goal}" for goal in dict.fromkeys(goals)),
             f"objective: the best {title(found.objective)}, {found.field.scale}",
             "A goal is met if the whole 95 % interval is within it: of losses and gains paired with the baseline of the "
-            "same run, of a number itself that of this run's calls, not of another day. Each candidate is judged on its own: "
-            "of many just beyond a limit 1 in 40 passes by chance.",
+            "same run, of a number itself that of this run's calls, not of another day. Each candidate is judged on its "
+            "own: of many just beyond a limit 1 in 40 passes by chance.",
             "Candidates must be shown to beat the baseline on the objective; of those that can't be told apart from the "
             "best (z-test, Holm) the one that may lose least quality is taken, then the smallest.",
         ]

@@ -13,6 +13,7 @@ from rich.text import Text
 from compressbench.core.names import one_line
 from compressbench.report.compare import Column, Comparison
 from compressbench.report.compare_words import AUDIT, how_line, is_all_stored, lines_of, list_lines, notes_of
+from compressbench.report.heading import wrapped
 from compressbench.report.words import title
 
 _GAP = "  "
@@ -44,7 +45,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def _page(comparison: Comparison, width: int) -> Iterator[Text]:
     mark = list(_wrapped(comparison.watermark, width, "bold red"))
     yield from mark
-    yield from _wrapped(comparison.title, width, "bold")
+    yield from (Text(line, style="bold") for line in wrapped(one_line(comparison.title), width))
     yield Text()
     yield from _blocks(comparison, width)
     for column in comparison.candidates:

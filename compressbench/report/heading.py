@@ -1,11 +1,14 @@
-"""Under which conditions a table's numbers hold, in one line."""
+"""Under which conditions a table's numbers hold, in one line, or in several that break between what it is made of."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from compressbench.records.record import Record
+
+_BETWEEN, _END = " · ", " ·"
 
 
 def heading(record: Record) -> str:
@@ -27,7 +30,21 @@ def conditions(record: Record) -> str:
         + (f" and {generated} generated" if generated else "")
         + (f", tier {workload['tier']}" if "tier" in workload else ""),
     ]
-    return " · ".join(parts)
+    return _BETWEEN.join(parts)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A heading's lines, each with as many whole parts as fit; only a part that alone is too long is broken within."""
+    lines, line = list[str](), ""
+    for part in text.split(_BETWEEN):
+        if not line:
+            line = part
+        elif len(f"{line}{_BETWEEN}{part}") + len(_END) <= width:
+            line = f"{line}{_BETWEEN}{part}"
+        else:
+            lines.append(f"{line}{_END}")
+            line = part
+    return [piece for each in (*lines, line) for piece in textwrap.wrap(each, max(1, width))]
 
 
 def _length(record: Record) -> str:

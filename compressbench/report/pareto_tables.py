@@ -10,6 +10,7 @@ from rich.text import Text
 
 from compressbench.core.names import one_line
 from compressbench.report.catalog import Catalog
+from compressbench.report.heading import wrapped
 from compressbench.report.pareto import Front
 from compressbench.report.pareto_plot import plot
 from compressbench.report.pareto_words import Line, heading, lines, notes
@@ -31,7 +32,7 @@ def print_fronts(catalog: Catalog, fronts: Sequence[Front], console: Console | N
 def _rendered(catalog: Catalog, front: Front, width: int) -> RenderableType:
     found = lines(catalog, front)
     head = [Text(one_line(front.watermark), style="bold red")] if front.watermark else []
-    head.append(Text(one_line(heading(front)), style="bold"))
+    head += [Text(line, style="bold") for line in wrapped(one_line(heading(front)), width)]
     below = [Text(one_line(note), style="dim") for note in notes(catalog, front)]
     if not found:
         names = ", ".join(title(name) for name in front.names)

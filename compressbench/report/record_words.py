@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from compressbench.core.names import one_line
 from compressbench.core.units import humanize
 from compressbench.records.record import Record
 from compressbench.records.store import Unreadable
 from compressbench.report.audit_lines import audit_lines
 from compressbench.report.detail import latency_of, measured, options_text
 from compressbench.report.figures import HIGHER_IS_BETTER
-from compressbench.report.heading import heading
+from compressbench.report.heading import heading, wrapped
 from compressbench.report.reproduce import reproduce
 from compressbench.report.rows import Row, rows_of
 from compressbench.report.score_facts import score_facts
@@ -35,7 +36,7 @@ def record_lines(
     """
     row = rows_of(run)[list(run).index(record)]
     yield [(f"{record.candidate}  ({record.status})", "bold")]
-    yield from _wrapped("", heading(record), width, style="dim")
+    yield from ([(line, "dim")] for line in wrapped(one_line(heading(record)), width))
     if row.status == "ok":
         yield from _wrapped("", row.steps or "nothing was compressed", width)
     yield from _faults(record, row, unreadable, width)

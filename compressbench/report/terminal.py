@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from compressbench.core.names import one_line
+from compressbench.report.heading import wrapped
 from compressbench.report.rows import Row
 from compressbench.report.verdict import Verdict
 from compressbench.report.words import cell_lines, columns, footnotes, title, verdict_of
@@ -104,7 +105,7 @@ def _lines(shown: Sequence[TableColumn], cells: Sequence[Lines], styles: dict[st
         yield Segment(f"{unstyled.rstrip()}\n")
 
 
-def table(rows: Sequence[Row], heading: str = "", *, full: bool = False) -> RenderableType:
+def _table(rows: Sequence[Row], *, full: bool = False) -> RenderableType:
     """Rows with the value on one line and the paired claim below it, and footnotes that say why a dash is a dash."""
     names = columns(rows, full=full)
     grid = Grid(
@@ -112,11 +113,14 @@ def table(rows: Sequence[Row], heading: str = "", *, full: bool = False) -> Rend
         [TableColumn.of(one_line(title(name)), [_cell(row, name) for row in rows]) for name in names],
     )
     notes = [Text(one_line(note), style="dim") for note in footnotes(rows, names)]
-    return Group(Text(one_line(heading), style="bold"), grid, *notes)
+    return Group(grid, *notes)
 
 
 def print_table(rows: Sequence[Row], heading: str = "", *, full: bool = False, console: Console | None = None) -> None:
-    (console or Console()).print(table(rows, heading, full=full), crop=False)
+    console = console or Console()
+    for line in wrapped(one_line(heading), console.width):
+        console.print(Text(line, style="bold"))
+    console.print(_table(rows, full=full), crop=False)
 
 
 def _name(row: Row) -> Lines:

@@ -50,6 +50,14 @@ def test_people_get_the_newest_rows_and_are_told_of_the_others(form: str, folder
     assert "--limit" not in said
 
 
+def test_a_blank_line_stands_before_the_table_of_other_conditions(folder: Path, capsys: Output) -> None:
+    assert call(["table", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [at for at, line in enumerate(lines) if line.startswith("recipe-")]
+    assert len(heads) == 5
+    assert not any(lines[at - 1] for at in heads[1:])
+
+
 @pytest.mark.usefixtures("however")
 def test_programs_get_every_row(folder: Path, capsys: Output, tmp_path: Path) -> None:
     assert call(["table", str(folder), "--json", "--limit", "2"]) == 0
