@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _BATCH = 5000
 _TEXTS_AT_ONCE = 512
-_NOTHING: list[Any] = [None] * len(NUMBERS)
+_NOTHING = (None,) * len(NUMBERS)
 _FILE = ("place", "path", *Stamp._fields, "reason", "num_in_run")
 _LIGHT = (
-    "recipe", "candidate", "role", "status", "run_id", "model", "steps", "comparability_key", "baseline_id", "faults",
-    "unsteady",
+    "recipe", "candidate", "role", "status", "run_id", "model", "steps", "comparability_key", "baseline_id",
 )  # fmt: skip
+_made = tuple.__new__  # what _make does, without looking at the length
 
 
 class BrokenIndexError(Exception):
@@ -109,16 +109,17 @@ class IndexReader:
         """Those of the places in `at_of`, which gives them their `at`, in no order."""
         where, values = self._where(at_of, recipe, key)
         figures = self._figures(where, values, names)
-        light = f"SELECT place, metrics, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
+        light = f"SELECT place, metrics, faults, unsteady, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
         named: dict[str, list[tuple[str, dict[int, Figure]]]] = {}
-        for place, metrics, *head, faults, unsteady in self._ask(light, *values):
+        for row in self._ask(light, *values):
+            place, metrics, faults, unsteady = row[:4]
             if place not in at_of:
                 continue
             own = _strings(metrics)
             if metrics not in named:
                 named[metrics] = [(name, figures[name]) for name in (*own, *names) if name in figures]
             found = {name: of_name[place] for name, of_name in named[metrics] if place in of_name}
-            yield Contender._make((at_of[place], *head, own, _strings(faults), _strings(unsteady), found))
+            yield Contender._make((at_of[place], *row[4:], own, _strings(faults), _strings(unsteady), found))
 
     def _figures(self, where: str, values: Sequence[Any], names: Sequence[str]) -> dict[str, dict[int, Figure]]:
         """By name and place, those of the tasks' metrics and of `names`."""
@@ -128,11 +129,13 @@ class IndexReader:
         )
         found: defaultdict[str, dict[int, Figure]] = defaultdict(dict)
         absent: dict[str, Figure] = {}  # one for each reason: many rows lack the same for the same
-        for name, place, words, *numbers in self._ask(query, *values, list(names)):
-            figure = absent.get(words) if numbers == _NOTHING else None
+        for row in self._ask(query, *values, list(names)):
+            name, place, words = row[:3]
+            lacks = row[3] is None and row[3:] == _NOTHING
+            figure = absent.get(words) if lacks else None
             if figure is None:
-                figure = Figure._make((*numbers[:3], *_words(words), *numbers[3:]))
-                if numbers == _NOTHING:
+                figure = _made(Figure, row[3:6] + _words(words) + row[6:])
+                if lacks:
                     absent[words] = figure
             found[name][place] = figure
         return found
