@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 JOULES_PER_KWH = 3.6e6
 _BY_SUFFIX = {
@@ -18,8 +19,10 @@ _BY_SUFFIX = {
 }
 _BY_LETTER = {"s": "s", "j": "J", "w": "W"}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_LEAST = [(scale * 0.9995, scale, prefix) for scale, prefix in _PREFIXES]
 
 
+@lru_cache(maxsize=1024)
 def unit_of(name: str) -> str:
     """The unit that a name carries in its suffix; "" for a pure number.
 
@@ -43,7 +46,10 @@ def humanize(value: float, unit: str) -> str:
         return f"{value:g} {unit}".strip()
     base = unit.partition("/")[0]
     # a value that would round up to 1000 belongs to the next prefix
-    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
+    size = abs(value)
+    for least, scale, prefix in _LEAST:  # noqa: B007 -- of values below all of them the last
+        if size >= least:
+            break
     if unit == "1/s":
         return f"{three_digits(value)}/s"
     if not base:
@@ -57,6 +63,14 @@ def three_digits(value: float) -> str:
     >>> three_digits(0.93347), three_digits(1234.5), three_digits(0)
     ('0.933', '1234', '0')
     """
+    # most numbers, well away from where rounding would take another digit
+    size = abs(value)
+    if 1 <= size < 9.99:
+        return f"{value:.2f}"
+    if 10 <= size < 99.9:
+        return f"{value:.1f}"
+    if 100 <= size < 999:
+        return f"{value:.0f}"
     return significant(value, 3)
 
 

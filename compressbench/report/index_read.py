@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 _BATCH = 5000
 _TEXTS_AT_ONCE = 512
+_NOTHING = (None,) * len(NUMBERS)
 _FILE = ("place", "path", *Stamp._fields, "reason", "num_in_run")
 _LIGHT = (
     "recipe", "candidate", "role", "status", "run_id", "model", "steps", "comparability_key", "baseline_id",
-    "metrics", "faults", "unsteady",
 )  # fmt: skip
+_made = tuple.__new__  # what _make does, without looking at the length
 
 
 class BrokenIndexError(Exception):
@@ -106,29 +107,47 @@ class IndexReader:
         self, at_of: Mapping[int, int], names: Sequence[str], *, recipe: str = "", key: str = ""
     ) -> Iterator[Contender]:
         """Those of the places in `at_of`, which gives them their `at`, in no order."""
-        figures = self._figures(at_of, names, recipe, key)
-        where, values = _where(at_of, recipe, key)
-        light = f"SELECT place, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
-        for place, *head, metrics, faults, unsteady in self._ask(light, *values):
+        where, values = self._where(at_of, recipe, key)
+        figures = self._figures(where, values, names)
+        light = f"SELECT place, metrics, faults, unsteady, {', '.join(_LIGHT)} FROM {self._table(ROWS)} WHERE {where}"  # noqa: S608
+        named: dict[str, list[tuple[str, dict[int, Figure]]]] = {}
+        for row in self._ask(light, *values):
+            place, metrics, faults, unsteady = row[:4]
+            if place not in at_of:
+                continue
             own = _strings(metrics)
-            found = figures.get(place, {})
-            wanted = {name: found[name] for name in (*own, *names) if name in found}
-            yield Contender._make((at_of[place], *head, own, _strings(faults), _strings(unsteady), wanted))
+            if metrics not in named:
+                named[metrics] = [(name, figures[name]) for name in (*own, *names) if name in figures]
+            found = {name: of_name[place] for name, of_name in named[metrics] if place in of_name}
+            yield Contender._make((at_of[place], *row[4:], own, _strings(faults), _strings(unsteady), found))
 
-    def _figures(
-        self, at_of: Mapping[int, int], names: Sequence[str], recipe: str, key: str
-    ) -> dict[int, dict[str, Figure]]:
-        where, values = _where(at_of, recipe, key)
+    def _figures(self, where: str, values: Sequence[Any], names: Sequence[str]) -> dict[str, dict[int, Figure]]:
+        """By name and place, those of the tasks' metrics and of `names`."""
         query = (
-            f"SELECT place, name, words, {', '.join(NUMBERS)} FROM {self._table(FIGURES)} "  # noqa: S608
+            f"SELECT name, place, words, {', '.join(NUMBERS)} FROM {self._table(FIGURES)} "  # noqa: S608
             f"WHERE {where} AND (is_metric OR name IN (SELECT unnest(?::VARCHAR[])))"
         )
-        found: defaultdict[int, dict[str, Figure]] = defaultdict(dict)
-        same: dict[str, str] = {}  # a hundred thousand times the same name is one text
-        for place, name, words, value, low, high, *rest in self._ask(query, *values, list(names)):
-            figure = Figure._make((value, low, high, *_words(words), *rest))
-            found[place][same.setdefault(name, name)] = figure
+        found: defaultdict[str, dict[int, Figure]] = defaultdict(dict)
+        absent: dict[str, Figure] = {}  # one for each reason: many rows lack the same for the same
+        for row in self._ask(query, *values, list(names)):
+            name, place, words = row[:3]
+            lacks = row[3] is None and row[3:] == _NOTHING
+            figure = absent.get(words) if lacks else None
+            if figure is None:
+                figure = _made(Figure, row[3:6] + _words(words) + row[6:])
+                if lacks:
+                    absent[words] = figure
+            found[name][place] = figure
         return found
+
+    def _where(self, places: Mapping[int, int], recipe: str, key: str) -> tuple[str, list[Any]]:
+        """The condition and its values. Places are asked for where they are few; of many the others are passed over."""
+        asked: dict[str, Any] = {
+            name: value for name, value in (("recipe = ?", recipe), ("comparability_key = ?", key)) if value
+        }
+        if 2 * len(places) < len(self.files):
+            asked["place IN (SELECT unnest(?::BIGINT[]))"] = list(places)
+        return " AND ".join(asked) or "true", list(asked.values())
 
     def metrics(self) -> dict[int, tuple[str, ...]]:
         """By place the metrics of its tasks."""
@@ -156,12 +175,6 @@ def _whole_parts(folder: Path) -> dict[int, dict[str, Path]]:
 
 def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     return chain.from_iterable(iter(lambda: answer.fetchmany(_BATCH), []))
-
-
-def _where(places: Iterable[int], recipe: str, key: str) -> tuple[str, list[Any]]:
-    asked = {name: value for name, value in (("recipe", recipe), ("comparability_key", key)) if value}
-    condition = "place IN (SELECT unnest(?::BIGINT[]))"
-    return condition + "".join(f" AND {name} = ?" for name in asked), [list(places), *asked.values()]
 
 
 def _quoted(text: str) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compressbench.core.ranking import written
+from compressbench.core.units import unit_of
 from compressbench.report.catalog import Catalog
+from compressbench.report.figures import Contender
 from compressbench.report.pareto import SEED, Entry, Front, LeftOut
 from compressbench.report.pareto_words import heading
 from compressbench.report.plain import inert
@@ -45,7 +47,7 @@ def _front(catalog: Catalog, front: Front) -> dict[str, Any]:
         "method": front.method,
         "seed": SEED,
         "metrics": [{"name": name, "scale": scale} for name, scale in zip(front.names, front.scales, strict=True)],
-        "rows": [_row(catalog, front, entry) for entry in front.entries],
+        "rows": list(_rows(catalog, front)),
         "left_out": [{**_who(each), "metric": each.name, "reason": each.reason} for each in front.left_out],
     }
 
@@ -61,31 +63,50 @@ def _who(each: Entry | LeftOut) -> dict[str, str]:
     }
 
 
-def _row(catalog: Catalog, front: Front, entry: Entry) -> dict[str, Any]:
+def _rows(catalog: Catalog, front: Front) -> Iterator[dict[str, Any]]:
+    units: dict[tuple[str, str], str] = {}
+    return (_row(catalog, front, entry, units) for entry in front.entries)
+
+
+def _row(catalog: Catalog, front: Front, entry: Entry, units: dict[tuple[str, str], str]) -> dict[str, Any]:
     by = {"label": entry.dominator, "probability": entry.dominated_with} if entry.dominator else None
     return {
         **_who(entry),
         "front": {"membership": entry.membership, "probability": entry.probability},
         "dominator": by,
-        "metrics": {name: _numbers(catalog, entry, name, at) for at, name in enumerate(front.names)},
+        "metrics": {
+            name: _numbers(entry, name, at, _unit(catalog, entry.contender, name, units))
+            for at, name in enumerate(front.names)
+        },
     }
 
 
-def _numbers(catalog: Catalog, entry: Entry, name: str, at: int) -> dict[str, Any]:
-    cell, rank, position = catalog.row(entry.contender.at).cells[name], entry.ranks[at], entry.positions[at]
+def _unit(catalog: Catalog, contender: Contender, name: str, known: dict[tuple[str, str], str]) -> str:
+    """A cost's is in its name, a metric's the same in all rows of a key that have a value: whole rows are slow to read."""
+    if name not in contender.metrics:
+        return unit_of(name)
+    has_value = contender.figures[name].value is not None
+    place = (contender.comparability_key if has_value else str(contender.at), name)
+    if place not in known:
+        known[place] = catalog.row(contender.at).cells[name].unit
+    return known[place]
+
+
+def _numbers(entry: Entry, name: str, at: int, unit: str) -> dict[str, Any]:
+    figure, rank, position = entry.contender.figures[name], entry.ranks[at], entry.positions[at]
     low, high = rank.interval or (None, None)
     return {
-        "value": cell.value,
-        "low": _finite(cell.low),
-        "high": _finite(cell.high),
-        "unit": cell.unit,
-        "kind": cell.kind,
+        "value": figure.value,
+        "low": _finite(figure.low),
+        "high": _finite(figure.high),
+        "unit": unit,
+        "kind": figure.kind,
         "position": position.value,
         "error": position.error,
         "rank_low": low,
         "rank_high": high,
         "letters": list(rank.letters),
-        "direction": entry.contender.figures[name].direction,
+        "direction": figure.direction,
     }
 
 
@@ -107,8 +128,8 @@ def to_csv(catalog: Catalog, fronts: Sequence[Front]) -> str:
 
 
 def _csv_lines(catalog: Catalog, front: Front, names: Sequence[str]) -> Iterator[list[Any]]:
-    for entry in front.entries:
-        numbers = _row(catalog, front, entry)["metrics"]
+    for entry, row in zip(front.entries, _rows(catalog, front), strict=True):
+        numbers = row["metrics"]
         by: list[Any] = [entry.dominator, entry.dominated_with] if entry.dominator else ["", None]
         line = [*_start(front, entry), entry.membership, entry.probability, *by, "", ""]
         for name in names:

@@ -24,19 +24,19 @@ def plot(catalog: Catalog, front: Front, width: int) -> list[str]:
     None for fewer than three rows, more than 40, or values that are all equal. Rows without a value of their own (a
     baseline whose time isn't known) aren't in it.
     """
-    cells = [(catalog.row(entry.contender.at).cells, entry) for entry in front.entries]
     up, right = front.names[:2]
-    shown = [(found, e) for found, e in cells if found[up].value is not None and found[right].value is not None]
+    shown = [entry for entry in front.entries if None not in (_value(entry, up), _value(entry, right))]
     if not 3 <= len(shown) <= MOST_ROWS:
         return []
-    y, x = (_Axis.of(name, [found[name] for found, _ in shown], shown[0][1]) for name in (up, right))
+    cells = [row.cells for row in catalog.rows(entry.contender.at for entry in shown)]
+    y, x = (_Axis.of(name, [found[name] for found in cells], shown[0]) for name in (up, right))
     margin = max(len(y.best), len(y.worst))
     num_columns = min(72, width - margin - 3)
     if num_columns < 30 or not (x.is_wide and y.is_wide):
         return []
     # from the upper left
     places = list(zip(x.places(num_columns), y.places(HEIGHT), strict=True))
-    rows = _drawn(places, [entry for _, entry in shown], num_columns)
+    rows = _drawn(places, shown, num_columns)
     sides = [y.best, *[""] * (HEIGHT - 2), y.worst]
     by = f" (by all {len(front.names)} metrics)" if len(front.names) > 2 else ""
     return [
@@ -46,6 +46,10 @@ def plot(catalog: Catalog, front: Front, width: int) -> list[str]:
         f"{'':>{margin}}  {_ends(x.best, f'← better · {one_line(title(right))}', x.worst, num_columns)}",
         f"{'':>{margin}}  ● on the front  ○ possibly  · dominated{by}",
     ]
+
+
+def _value(entry: Entry, name: str) -> float | None:
+    return entry.contender.figures[name].value
 
 
 class _Axis(NamedTuple):

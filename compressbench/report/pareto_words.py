@@ -12,9 +12,11 @@ from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Figure
 from compressbench.report.pareto import SEED, Entry, Front
 from compressbench.report.ranks import Rank
-from compressbench.report.rows import Cell
+from compressbench.report.rows import Cell, Row
 from compressbench.report.words import DASH, title, value_text
 
+MOST_SHOWN = 500
+"""So many rows of a front are read by people at most, those that are likeliest to be on it."""
 _LISTED = 4
 
 
@@ -50,15 +52,21 @@ def lines(catalog: Catalog, front: Front) -> list[Line]:
             label=entry.label,
             front=f"{entry.membership}, {chance(entry.probability)}",
             dominator=f"{chance(entry.dominated_with)} behind {entry.dominator}" if entry.dominator else "",
-            cells=[_cell(catalog, front, entry, at) for at in range(len(front.names))],
+            cells=[_cell(front, entry, at, row) for at in range(len(front.names))],
         )
-        for entry in front.entries
+        for entry, row in _with_rows(catalog, front)
     ]
 
 
-def _cell(catalog: Catalog, front: Front, entry: Entry, at: int) -> tuple[str, str, str]:
+def _with_rows(catalog: Catalog, front: Front) -> Iterator[tuple[Entry, Row]]:
+    """Those that are shown, each with its whole row."""
+    shown = front.entries[:MOST_SHOWN]
+    return zip(shown, catalog.rows(entry.contender.at for entry in shown), strict=True)
+
+
+def _cell(front: Front, entry: Entry, at: int, row: Row) -> tuple[str, str, str]:
     name = front.names[at]
-    cell = catalog.row(entry.contender.at).cells[name]
+    cell = row.cells[name]
     is_relative = front.scales[at] == "against the baseline" and not entry.contender.is_baseline
     against = _against(entry.contender.figures[name], cell) if is_relative else ""
     return value_text(name, cell), against, rank_text(entry.ranks[at])
@@ -111,8 +119,12 @@ def notes(catalog: Catalog, front: Front) -> Iterator[str]:
         yield f"NOT RANKED {_several(labels)}: {f'{title(name)}: ' if name else ''}{reason}"
     if not front.entries:
         return
+    if len(front.entries) > MOST_SHOWN:
+        left = len(front.entries) - MOST_SHOWN
+        yield f"{left:,} more rows are not shown; --format json and csv always have them all."
+    rows = list(_with_rows(catalog, front))
     for name in front.names:
-        cells = [(each.label, catalog.row(each.contender.at).cells[name]) for each in front.entries]
+        cells = [(each.label, row.cells[name]) for each, row in rows]
         yield from (f"{DASH} {label}: {title(name)}: {cell.reason}" for label, cell in cells if cell.value is None)
         for source in sorted({cell.source for _, cell in cells if cell.kind in ("estimated", "modelled")}):
             yield f"{title(name)}: not measured; {source}"

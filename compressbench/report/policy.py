@@ -12,8 +12,9 @@ from compressbench.report.figures import Contender, names_in
 from compressbench.report.goals import Goal
 
 STRATUM = "worst_stratum"
-# the objective where none is said, and what breaks ties
-_ALWAYS = ("latency", "throughput", "size")
+# one of them is the objective where none is said
+_DEFAULTS = ("latency", "throughput")
+_BREAKS_TIES = "size"
 
 
 class Policy(NamedTuple):
@@ -100,5 +101,5 @@ def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
 
 def names_needed(policy: Policy) -> list[str]:
     """The cells whose values decide: those of the goals, with every name that their words may stand for."""
-    words = [policy.objective, *(goal.figure for goal in policy.goals), *policy.require, *_ALWAYS]
-    return names_for(word for word in words if word)
+    objectives = (policy.objective,) if policy.objective else _DEFAULTS
+    return names_for([*objectives, *(goal.figure for goal in policy.goals), *policy.require, _BREAKS_TIES])

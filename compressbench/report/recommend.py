@@ -79,7 +79,8 @@ def recommend(catalog: Catalog, contenders: Sequence[Contender], policy: Policy,
     qualified = [each for each in judged if each.qualifies]
     field = field_of([each.contender for each in qualified], policy.objective)
     absent = {qualified[at].contender.at: why for at, why in field.absent.items()}
-    judged = [_without_objective(each, policy.objective, absent.get(each.contender.at, "")) for each in judged]
+    if absent:
+        judged = [_without_objective(each, policy.objective, absent.get(each.contender.at, "")) for each in judged]
     found = choose(field)
     has_candidate = any(not qualified[at].contender.is_baseline for at in field.positions)
     rejected = _nearest_first([each for each in judged if not each.qualifies])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,7 +24,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 _ROOM = "compressbench.report.leaderboard"
-_INDENT = re.compile(r"\n *")
+_MOST_IN_MEMORY = 100_000_000
 
 
 def write_site(board: Board, catalog: Catalog, out: Path) -> Path:
@@ -88,18 +86,33 @@ def _write_data(board: Board, catalog: Catalog, folder: Path) -> None:
     for index, group in enumerate(board.groups):
         _write(folder / f"group-{index}.js", script_of("compressbench.addGroup", index, group_data(group)))
     for bucket, lines in _records(board, catalog):
-        _write(folder / f"records-{bucket}.js", "".join(lines))
+        with (folder / f"records-{bucket}.js").open("a", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(lines)
 
 
 def _records(board: Board, catalog: Catalog) -> Iterator[tuple[int, list[str]]]:
-    """Bucket by bucket, so that never more than one is in memory."""
+    """The records of each file, of a large board in several turns: never more than a part of them is in memory, and texts
+    are read in the order in which an index has them.
+    """
     count = num_buckets(board.num_rows)
-    buckets = [(bucket_of(place.id, count), place) for group in board.groups for place in group.places]
-    buckets.sort(key=lambda pair: pair[0])
-    places = [place.contender.at for _, place in buckets]
-    lines = zip(buckets, catalog.texts("row", places), _details(catalog, places), strict=True)
-    for bucket, found in itertools.groupby(lines, key=lambda line: line[0][0]):
-        yield bucket, [_record(place.id, row, detail) for (_, place), row, detail in found]
+    found = enumerate(place for group in board.groups for place in group.places)
+    in_order = sorted(found, key=lambda each: each[1].contender.at)
+    places = [place.contender.at for _, place in in_order]
+    lines = zip(in_order, catalog.texts("row", places), _details(catalog, places), strict=True)
+    buckets: dict[int, list[tuple[int, str]]] = {}
+    size = 0
+    for (number, place), row, detail in lines:
+        line = _record(place.id, row, detail)
+        buckets.setdefault(bucket_of(place.id, count), []).append((number, line))
+        size += len(line)
+        if size > _MOST_IN_MEMORY:
+            yield from _in_board_order(buckets)
+            buckets, size = {}, 0
+    yield from _in_board_order(buckets)
+
+
+def _in_board_order(buckets: Mapping[int, list[tuple[int, str]]]) -> Iterator[tuple[int, list[str]]]:
+    return ((bucket, [line for _, line in sorted(lines)]) for bucket, lines in buckets.items())
 
 
 def _details(catalog: Catalog, places: Sequence[int]) -> Iterator[str]:
@@ -113,7 +126,7 @@ def _details(catalog: Catalog, places: Sequence[int]) -> Iterator[str]:
 
 def _record(row_id: str, row: str, detail: str) -> str:
     # a line end in JSON stands between its parts, never in a text
-    compact = _INDENT.sub("", row)
+    compact = "".join(line.lstrip(" ") for line in row.split("\n"))
     return (
         f'compressbench.addRecord({json_of(row_id)},{{"row":{ascii_json(compact)},"detail":{ascii_json(detail)}}});\n'
     )
