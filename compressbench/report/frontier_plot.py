@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple, cast
 
@@ -44,6 +44,9 @@ class _Placed(NamedTuple):
         value = 1 / cost if self.found.cost in RATES else cost
         cell = row.cells[self.found.cost].model_copy(update={"value": value})
         return row.model_copy(update={"cells": {**row.cells, self.found.cost: cell}})
+
+    def rows(self, places: Iterable[int]) -> Iterator[Row]:
+        return map(self.row, places)
 
 
 def _entry(found: Frontier, at: int, member: Member) -> Entry:
