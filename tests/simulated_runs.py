@@ -50,8 +50,11 @@ class World(NamedTuple):
 
 STEADY = World(of_round=0.0, num_rounds=4, num_calls=10)
 DRIFTING = World(num_samples=100, num_calls=10)
-MEAN_OF_DRIFT = 1 / math.exp((DRIFTING.of_round**2 + DRIFTING.of_block**2 + DRIFTING.of_call**2) / 2)
-"""A rate is one over a mean duration, which noise of logarithms makes longer."""
+
+
+def mean_rate(world: World) -> float:
+    """Of the baseline, per second: one over a mean duration, which noise of logarithms makes longer."""
+    return 1 / BASELINE_S / math.exp((world.of_round**2 + world.of_block**2 + world.of_call**2) / 2)
 
 
 def catalog(truths: Mapping[str, Truth], seed: int, world: World = STEADY) -> Catalog:

@@ -58,7 +58,8 @@ def audit_of(record: Record) -> Audit:
     if record.failure is not None:
         reason, do = f"it {record.status}: {record.failure.message}", ""
     else:
-        reason, do = f"schema {record.schema_version}", "Run the recipe again: records of schema 1 have none."
+        reason = f"a record of schema {record.schema_version} that was written without one"
+        do = "Run the recipe again: schema 1 had no audits." if record.schema_version == 1 else "Run the recipe again."
     raise MissingMeasurementError("the record has no audit", where=where, got=reason, do=do)
 
 

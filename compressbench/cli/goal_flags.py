@@ -37,7 +37,10 @@ MaxStratumDrop = Annotated[
 Goals = Annotated[
     list[str] | None,
     _option(
-        "--goal", "Any other goal, as perplexity:percent-max-degradation=1. May be repeated.", metavar="NAME:TYPE=X"
+        "--goal",
+        "Any other goal, as accuracy:mlperf=99.9. TYPE: threshold, max-degradation, percent-max-degradation, "
+        "min-improvement, percent-min-improvement, recovery_threshold, max_drop, mlperf. May be repeated.",
+        metavar="NAME:TYPE=X",
     ),
 ]
 _THRESHOLDS = {

@@ -106,10 +106,28 @@ def _print(catalog: Catalog, form: str, *, full: bool, limit: int, out: Path | N
         return
     shown, left_out = within(catalog, limit)
     if form == "md":
-        text = plain.to_markdown(list(catalog.rows(shown)), full=full)
-        _give([text, f"\n{left_out}\n" if left_out else ""], out)
+        _give([_markdown(catalog, shown, full), f"\n{left_out}\n" if left_out else ""], out)
     else:
         _print_tables(catalog, shown, full, left_out)
+
+
+def _by_heading(catalog: Catalog, shown: Sequence[int]) -> dict[str, list[Row]]:
+    """Rows that were measured under the same conditions, by what their table is headed with."""
+    groups: dict[str, list[Row]] = {}
+    for heading, row in zip(catalog.texts("heading", shown), catalog.rows(shown), strict=True):
+        groups.setdefault(heading, []).append(row)
+    return {f"{heading} · {rows[-1].created_utc[:10]}": rows for heading, rows in groups.items()}
+
+
+def _markdown(catalog: Catalog, shown: Sequence[int], full: bool) -> str:
+    """One table, or one under a heading for all records that were measured under the same conditions."""
+    from compressbench.report.plain import escape, to_markdown
+
+    groups = _by_heading(catalog, shown)
+    tables = [to_markdown(rows, full=full) for rows in groups.values()]
+    if len(groups) == 1:
+        return tables[0]
+    return "\n".join(f"### {escape(heading)}\n\n{each}" for heading, each in zip(groups, tables, strict=True))
 
 
 def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: str) -> None:
@@ -120,13 +138,10 @@ def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: 
     from compressbench.report.terminal import print_table
 
     console = Console()
-    groups: dict[str, list[Row]] = {}
-    for heading, row in zip(catalog.texts("heading", shown), catalog.rows(shown), strict=True):
-        groups.setdefault(heading, []).append(row)
-    for number, (heading, rows) in enumerate(groups.items()):
+    for number, (heading, rows) in enumerate(_by_heading(catalog, shown).items()):
         if number:
             console.print()
-        print_table(rows, f"{heading} · {rows[-1].created_utc[:10]}", full=full, console=console)
+        print_table(rows, heading, full=full, console=console)
     if left_out:
         console.print(Text(f"\n{left_out}", style="bold"))
 

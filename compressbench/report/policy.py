@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.errors import UnknownNameError
-from compressbench.core.names import did_you_mean
+from compressbench.core.names import did_you_mean, one_line
 from compressbench.report.cost_words import ACCURACY, COST_WORDS, full_name, more_is_better, names_for
 from compressbench.report.figures import Contender, names_in
 from compressbench.report.goals import Goal
@@ -78,8 +78,14 @@ def _name(figure: str, contenders: Sequence[Contender], where: str) -> str:
     """`accuracy` stays a word: it may be several metrics."""
     if figure == ACCURACY and more_is_better(contenders):
         return figure
-    if figure == ACCURACY and not names_in(contenders):
-        return figure
+    if figure == ACCURACY:
+        metrics = names_in(contenders)
+        if not metrics:
+            return figure
+        raise UnknownNameError(
+            "no task metric of which more is better", where=where, got=", ".join(map(one_line, metrics)),
+            do=f"As --goal {one_line(metrics[0])}:percent-max-degradation=1.",
+        )  # fmt: skip
     return full_name(figure, contenders, where)
 
 

@@ -176,6 +176,14 @@ def test_a_record_without_an_audit_is_exit_code_4_with_the_reason(
     assert reason in err
 
 
+def test_a_new_record_without_an_audit_is_not_told_that_schema_1_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = said(capsys, written(tmp_path, "int8", None))[2]
+    assert "of schema 4 that was written without one" in err
+    assert "schema 1" not in err
+
+
 def test_what_is_not_there_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, tmp_path / "nothing.json")[0] == 2
     assert said(capsys, tmp_path)[0] == 2

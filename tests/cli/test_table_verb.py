@@ -58,6 +58,15 @@ def test_a_blank_line_stands_before_the_table_of_other_conditions(folder: Path, 
     assert not any(lines[at - 1] for at in heads[1:])
 
 
+def test_in_markdown_other_conditions_have_a_table_and_a_heading_of_their_own(folder: Path, capsys: Output) -> None:
+    assert call(["table", str(folder), "--format", "md"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("### ")] == [f"recipe-{day}" for day in range(1, 6)]
+    assert sum(line.startswith("| candidate |") for line in lines) == 5
+    assert call(["table", str(folder / "recipe-1.int8.20261101T000000.000000Z.json"), "--format", "md"]) == 0
+    assert capsys.readouterr().out.startswith("| candidate |")
+
+
 @pytest.mark.usefixtures("however")
 def test_programs_get_every_row(folder: Path, capsys: Output, tmp_path: Path) -> None:
     assert call(["table", str(folder), "--json", "--limit", "2"]) == 0

@@ -49,7 +49,7 @@ def outcomes(asked: Goal, truth: Truth, world: World, num_runs: int = NUM_RUNS) 
         (goal("accuracy", "max-degradation", 0.01), Truth(lost=0.03, won=0.02), QUICK),
         (goal("accuracy", "mlperf", 99), Truth(lost=0.0193, won=0.01), QUICK),
         (goal("latency", "percent-min-improvement", 20), Truth(times=0.8), QUICK),
-        (goal("throughput", "threshold", 100 * sim.MEAN_OF_DRIFT), Truth(), sim.DRIFTING),
+        (goal("throughput", "threshold", sim.mean_rate(sim.DRIFTING)), Truth(), sim.DRIFTING),
     ],
     ids=lambda each: each.asked if isinstance(each, Goal) else "",
 )

@@ -9,6 +9,7 @@ import pytest
 from contender_builder import contender, counted, score
 
 from compressbench.core.errors import InputError, UnknownNameError
+from compressbench.report.figures import Figure
 from compressbench.report.goals import Goal
 from compressbench.report.policy import Policy, has_quality_goal, names_needed, overridden, resolved
 from compressbench.report.policy_file import load_policy
@@ -140,3 +141,18 @@ def test_quality_is_a_metric_a_stratum_or_accuracy() -> None:
 def test_all_numbers_that_may_decide_are_asked_of_the_records() -> None:
     names = names_needed(Policy((Goal("memory", "threshold", 1.0),), "energy", require=("mbu",)))
     assert {"peak_memory_bytes", "energy_j_per_inference", "energy_j_per_output_token", "mbu", "disk_bytes"} <= {*names}
+
+
+def test_where_no_metric_is_the_better_the_more_a_drop_of_accuracy_names_what_there_is() -> None:
+    worse = Figure(20.0, direction="lower")
+    people = [contender(name, {"perplexity": worse}, metrics=("perplexity",)) for name in ("baseline", "int8")]
+    policy = Policy((Goal("accuracy", "max-degradation", 0.01, where="--max-accuracy-drop"),))
+    with pytest.raises(UnknownNameError) as caught:
+        resolved(policy, people)
+    for part in (
+        "--max-accuracy-drop",
+        "more is better",
+        "got perplexity",
+        "--goal perplexity:percent-max-degradation=1",
+    ):
+        assert part in str(caught.value)
