@@ -158,6 +158,7 @@ def _give(pieces: Iterable[str], out: Path | None) -> None:
     if out is not None:
         write_atomically(out, (piece.encode() for piece in pieces))
         return
-    left = iter(pieces)
+    left, stream = iter(pieces), typer.get_text_stream("stdout")
     while some := list(islice(left, _PIECES_AT_ONCE)):
-        typer.echo("".join(some), nl=False)
+        stream.write("".join(some))
+    stream.flush()
