@@ -159,9 +159,12 @@ class _Words(NamedTuple):
             verdict = row.against_baseline.get(judged.figure)
             if judged.goal == NOT_DEGRADED and judged.high and verdict and verdict.verdict == "inconclusive":
                 most = amount_text(judged.figure, judged.high, self.units)
+                is_more_better = judged.direction == "higher"
+                change = "lost" if is_more_better else "risen by"
+                flag = "--max-accuracy-drop" if is_more_better else f"--goal {judged.figure}:percent-max-degradation=X"
                 doubts.append(
-                    f"{title(judged.figure)} may have lost up to {most}: not shown to be degraded, nor to be the same. "
-                    "Set a limit (--max-accuracy-drop, --goal)."
+                    f"{title(judged.figure)} may have {change} up to {most}: not shown to be degraded, nor to be the same. "
+                    f"Set a limit ({flag})."
                 )
         return [Line("MIND", doubts)] if doubts else []
 

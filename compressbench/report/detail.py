@@ -81,7 +81,7 @@ def _step(step: AppliedStep) -> dict[str, Any]:
         "use": step.use,
         "options": options_text(step.options),
         "seconds": step.seconds,
-        "notes": options_text(step.notes),
+        "notes": notes_of(step.notes),
     }
 
 
@@ -91,6 +91,13 @@ def options_text(options: Mapping[str, Any]) -> str:
     name = said.pop("use", None)
     words = [f"{key}={_plain(value)}" for key, value in said.items()]
     return " ".join(words if name is None else [str(name), *words])
+
+
+def notes_of(notes: Mapping[str, Any]) -> str:
+    """What a step said of itself, in the same way; what it computed has four digits, the record has them all."""
+    return options_text(
+        {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in notes.items()}
+    )
 
 
 def _plain(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compressbench.core.units import unit_of
+from compressbench.core.units import three_digits, unit_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import HIGHER_IS_BETTER, Contender
 from compressbench.report.goal_judge import Judgement
@@ -37,6 +37,8 @@ def amount_text(name: str, value: float, units: Units) -> str:
     """A difference of two such numbers: `0.31 points`, `1.20 ms`."""
     if units.get(name) == "fraction" or name in _SHARES:
         return f"{_fixed(100 * value, 2)} points"
+    if not (units.get(name) or unit_of(name)):
+        return three_digits(value)
     return number_text(name, value, units)
 
 

@@ -11,6 +11,7 @@ from compressbench.core.units import three_digits
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Figure
 from compressbench.report.pareto import SEED, Entry, Front
+from compressbench.report.quality_words import signed
 from compressbench.report.ranks import Rank
 from compressbench.report.rows import Cell, Row
 from compressbench.report.words import DASH, title, value_text
@@ -75,7 +76,10 @@ def _cell(front: Front, entry: Entry, at: int, row: Row) -> tuple[str, str, str]
 def _against(figure: Figure, cell: Cell) -> str:
     """`+0.13` points of a fraction, a difference in the metric's unit, `0.603x` the baseline's, or `same`."""
     if figure.difference is not None and not figure.is_log:
-        return f"{100 * figure.difference:+.2f}" if cell.unit == "fraction" else f"{figure.difference:+.4g}"
+        scale = 100 if cell.unit == "fraction" else 1
+        low, high = figure.difference_low, figure.difference_high
+        half = 0.0 if low is None or high is None else scale * (high - low) / 2
+        return signed(scale * figure.difference, half)
     if figure.ratio is None:
         return ""
     if figure.ratio == figure.ratio_low == figure.ratio_high == 1:

@@ -10,7 +10,7 @@ from compressbench.core.units import humanize
 from compressbench.records.record import Record
 from compressbench.records.store import Unreadable
 from compressbench.report.audit_lines import audit_lines
-from compressbench.report.detail import latency_of, measured, options_text
+from compressbench.report.detail import latency_of, measured, notes_of, options_text
 from compressbench.report.figures import HIGHER_IS_BETTER
 from compressbench.report.heading import heading, wrapped
 from compressbench.report.reproduce import reproduce
@@ -153,7 +153,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         code = ", with code of its own" if model.trust_remote_code else ""
         yield "model", f"{model.id} @ {model.revision[:24]} ({model.architecture}, {model.dtype}{code})"
     for step in record.steps:
-        notes = options_text(step.notes)
+        notes = notes_of(step.notes)
         yield (
             "step",
             f"{step.use} {options_text(step.options)}: {humanize(step.seconds, 's')}; {notes}".replace(" :", ":"),

@@ -130,3 +130,11 @@ def test_markup_in_a_name_stays_text(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "[red]x[-red] [31m" in printed
     assert "\x1b" not in printed
     assert "\u202e" not in printed
+
+
+def test_no_difference_reads_as_in_every_other_table(capsys: pytest.CaptureFixture[str]) -> None:
+    tie = Path(__file__).parent.parent / "data" / "golden" / "tie"
+    assert call(["pareto", str(tie)]) == 0
+    out = capsys.readouterr().out
+    assert "±0.00" in out
+    assert "+0.00" not in out

@@ -310,3 +310,15 @@ def test_a_long_list_of_rejections_is_counted(tmp_path: Path, capsys: pytest.Cap
     assert (len(found["rejected"]), found["num_rejected"]) == (20, 30)
     assert found["unlisted"] == ["10 more: accuracy missed"]
     assert [each["candidate"] for each in found["rejected"]] == [f"c{at:02}" for at in range(20)], "the nearest first"
+
+
+def test_a_doubt_about_perplexity_says_how_much_it_may_have_risen_and_how_to_limit_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = build.counts(0, 0, 100).model_copy(update={"mean_difference": 0.02, "sd_difference": 0.5})
+    risen = decided.candidate("int8", 0.006, scores=(build.perplexity(20.02, paired=worse),))
+    run = decided.run(risen, scores=(build.perplexity(20.0),))
+    _, out, _ = said(capsys, decided.stored(tmp_path, *run))
+    told = " ".join(out.split())
+    assert "perplexity may have risen by up to" in told
+    assert "Set a limit (--goal perplexity:percent-max-degradation=X)." in told

@@ -20,7 +20,7 @@ from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.measurement import Block
 from compressbench.records.record import Record
 from compressbench.records.store import RecordStore, read_record
-from compressbench.report.detail import detail_of, options_text
+from compressbench.report.detail import detail_of, notes_of, options_text
 from compressbench.report.latency_histogram import block_medians, histogram, latencies, median_ns, shared_edges
 from compressbench.report.reproduce import install_command, recipe_yaml, reproduce
 
@@ -243,3 +243,10 @@ def test_a_block_is_one_call_at_least() -> None:
     single = Block(round=0, position=0, arm="baseline", latencies_ns=(5,))
     found = latencies(build.measured_by((single,)), ["baseline", "candidate"])
     assert list(found["arms"]) == ["baseline"]
+
+
+def test_what_a_step_computed_is_shown_with_four_digits() -> None:
+    assert (
+        notes_of({"last_loss": 0.3273310258984566, "num_steps": 125, "engine": None})
+        == "last_loss=0.3273 num_steps=125"
+    )
