@@ -15,12 +15,16 @@ ALPHA = 0.05
 
 
 class Field(NamedTuple):
-    """Contenders that qualify, by their place, and where they stand on the objective (the less the better)."""
+    """Contenders that qualify, by their place, and where they stand on the objective (the less the better).
+
+    `same` are those whose difference from their baseline is too small to matter, however sure it is.
+    """
 
     contenders: Sequence[Contender]
     positions: Mapping[int, Position]
     absent: Mapping[int, str]
     scale: Scale
+    same: frozenset[int] = frozenset()
 
 
 class Choice(NamedTuple):
@@ -43,7 +47,9 @@ def field_of(contenders: Sequence[Contender], objective: str) -> Field:
         stands = [at for at in absent if contenders[at].is_baseline and not contenders[at].faults]
         positions |= dict.fromkeys(stands, Position(0.0, 0.0))
         absent = {at: why for at, why in absent.items() if at not in stands}
-    return Field(contenders, positions, absent, found.scale)
+    figures = {at: contenders[at].figures.get(objective) for at in positions}
+    same = frozenset(at for at, figure in figures.items() if figure is not None and figure.verdict == "same")
+    return Field(contenders, positions, absent, found.scale, same)
 
 
 def choose(field: Field, without: Sequence[int] = ()) -> Choice | None:
@@ -80,7 +86,7 @@ def _unproven(field: Field, places: Sequence[int]) -> set[int]:
     return {
         at
         for (at, baseline), p in found.items()
-        if p >= ALPHA or field.positions[at].value >= field.positions[baseline].value
+        if p >= ALPHA or at in field.same or field.positions[at].value >= field.positions[baseline].value
     }
 
 

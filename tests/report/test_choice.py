@@ -102,3 +102,10 @@ def test_a_number_that_is_none_has_no_place() -> None:
     odd = second._replace(at=2, candidate="b", figures={LATENCY: cost(math.inf, 0, math.inf, 1.0)})
     field = field_of([first, second, odd], LATENCY)
     assert field.absent == {2: "its value or its interval is no sound number"}
+
+
+def test_what_a_table_calls_the_same_is_not_deployed_as_better() -> None:
+    baseline, faster = people(("a", 0.994, 1.0005))
+    same = faster._replace(figures={name: each._replace(verdict="same") for name, each in faster.figures.items()})
+    assert names([baseline, faster])[0] == "a"
+    assert names([baseline, same])[0] == "baseline"
