@@ -20,7 +20,7 @@ from compressbench.report.catalog import Catalog
 from compressbench.report.cost_words import full_name
 from compressbench.report.figures import HIGHER_IS_BETTER, Contender, names_in
 from compressbench.report.frontier_levels import RATES, Scale
-from compressbench.report.pareto import Front, front_of, labels
+from compressbench.report.pareto import Front, commonest, front_of, labels
 from compressbench.report.positions import standing, why_not_ranked
 
 SEED = 0
@@ -275,12 +275,8 @@ def _smallest_gain(
 
 
 def _nobody(metric: str, cost: str, unplaced: Sequence[Unplaced]) -> MissingMeasurementError:
-    reasons = Counter((each.name, each.reason) for each in unplaced)
-    most = "; ".join(
-        f"{number} x {one_line(f'{name}: {why}' if name else why)}" for (name, why), number in reasons.most_common(3)
-    )
     return MissingMeasurementError(
         f"no row has both {one_line(metric)} and {one_line(cost)}",
-        got=most,
+        got=commonest((each.name, each.reason) for each in unplaced),
         do="Choose others with --metric and --cost, or measure again.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.dominance import Membership, front_probabilities, likeliest_dominators, membership
@@ -172,15 +172,17 @@ def _name(word: str, group: Sequence[Contender], everyone: Sequence[Contender]) 
         return full_name(word, everyone)
 
 
+def commonest(reasons: Iterable[tuple[str, str]], most: int = 3) -> str:
+    """`4 x energy: no meter`: what keeps most rows out, each a name ("" for all of it) and why."""
+    counted = Counter(reasons).most_common(most)
+    return "; ".join(f"{number} x {one_line(f'{name}: {why}' if name else why)}" for (name, why), number in counted)
+
+
 def _nobody(found: Sequence[Front]) -> MissingMeasurementError:
     left = [each for front in found for each in front.left_out]
     names = list(dict.fromkeys(one_line(name) for front in found for name in front.names))
-    reasons = Counter((each.name, each.reason) for each in left)
-    most = "; ".join(
-        f"{number} x {one_line(f'{name}: {why}' if name else why)}" for (name, why), number in reasons.most_common(3)
-    )
     return MissingMeasurementError(
         f"no row can be ranked by all of {', '.join(names)}",
-        got=most,
+        got=commonest((each.name, each.reason) for each in left),
         do="Choose others with --metric, or measure again.",
     )
