@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,25 +46,3 @@ def check(numbers: dict[str, float | None], *, above_zero: tuple[str, ...] = ())
         if value is not None and (is_low or not math.isfinite(value)):
             least = "above zero" if name in above_zero else "at least zero"
             raise InputError(f"a number {least} is needed", where=f"--{name.replace('_', '-')}", got=f"{value:g}")
-
-
-def to_json_text(data: Any) -> str:
-    """On a terminal harmless; what is no finite number is null."""
-    from pydantic_core import to_json
-
-    from compressbench.core.names import printable_json
-
-    return printable_json(to_json(data, indent=1, inf_nan_mode="null").decode()) + "\n"
-
-
-def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """No cell is a formula."""
-    import csv
-    import io
-
-    from compressbench.report.plain import inert
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([header, *([inert(value) for value in row] for row in rows)])
-    return buffer.getvalue()

@@ -81,19 +81,8 @@ def fleet(
 
 
 def _print(sheet: FleetSheet, form: str) -> None:
-    from compressbench.lifecycle import fleet_words as words
+    from compressbench.cli.balance_print import print_balance
+    from compressbench.lifecycle import fleet_words
+    from compressbench.lifecycle.balance_terminal import print_fleet
 
-    if form == "json":
-        typer.echo(balance_flags.to_json_text(words.to_data(sheet)), nl=False)
-    elif form == "csv":
-        typer.echo(balance_flags.to_csv_text(words.CSV_HEADER, words.to_csv_rows(sheet)), nl=False)
-    elif form == "md":
-        from compressbench.report.plain import escape
-
-        typer.echo(words.to_markdown(sheet, escape), nl=False)
-    else:
-        from rich.console import Console
-
-        from compressbench.lifecycle.balance_terminal import print_fleet
-
-        print_fleet(sheet, Console(highlight=False))
+    print_balance(sheet, form, fleet_words, print_fleet)
