@@ -51,7 +51,9 @@ def one_group(
 
 def _choices(catalog: Catalog, groups: Mapping[str, Sequence[Contender]]) -> str:
     """The options that pick one group, the newest first."""
-    newest = {key: max(catalog.row(each.at).created_utc for each in group)[:10] for key, group in groups.items()}
+    # one whole row a group: of a large folder each is read from its index
+    last = {key: max(group, key=lambda each: (each.run_id, each.at)) for key, group in groups.items()}
+    newest = {key: catalog.row(each.at).created_utc[:10] for key, each in last.items()}
     keys = sorted(groups, key=lambda key: newest[key], reverse=True)
     said = [
         one_line(f"--key {key} ({groups[key][0].recipe}, {len(groups[key])} rows, {newest[key]})")
