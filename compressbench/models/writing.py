@@ -35,17 +35,17 @@ def write(model: PreTrainedModel, tokenizer: Any, inputs: Mapping[str, Any], dec
     repeated = {name: tensor.repeat_interleave(decoding.num_samples, dim=0) for name, tensor in inputs.items()}
     config = _config(model, tokenizer, decoding.max_new_tokens)
     choose = _Choose(decoding, prompts, model.device)
-    stop = _StopStrings(tokenizer, decoding.until, mask.shape[1])
+    stop = StopStrings(tokenizer, decoding.until, mask.shape[1])
     with torch.inference_mode(), only(model, config):
         whole = model.generate(
             **repeated, generation_config=config, logits_processor=[choose], stopping_criteria=[stop] if stop else None
         )
     choose.raise_if_broken()
     written = whole[:, mask.shape[1] :].tolist()
-    return [_up_to_the_end(row, stop.ends.get(at), ids_of(config.eos_token_id)) for at, row in enumerate(written)]
+    return [up_to_the_end(row, stop.ends.get(at), ids_of(config.eos_token_id)) for at, row in enumerate(written)]
 
 
-def _up_to_the_end(tokens: list[int], stopped_at: int | None, eos: Sequence[int]) -> Written:
+def up_to_the_end(tokens: list[int], stopped_at: int | None, eos: Sequence[int]) -> Written:
     """Without the padding that a batch has after the end of its shorter texts."""
     lengths = [at + 1 for at, token in enumerate(tokens) if token in eos][:1]
     lengths += [] if stopped_at is None else [stopped_at]
@@ -82,8 +82,7 @@ class _Choose:
         self._decoding, self._step = decoding, 0
         self._is_broken = torch.zeros((), dtype=torch.bool, device=device)
         if decoding.temperature:
-            drawn = [_uniform(decoding, prompt, at) for prompt in prompts for at in range(decoding.num_samples)]
-            self._uniform = torch.stack(drawn).to(device)
+            self._uniform = uniform_numbers(decoding, prompts).to(device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         import torch
@@ -98,6 +97,13 @@ class _Choose:
     def raise_if_broken(self) -> None:
         if bool(self._is_broken):
             raise NotFiniteError("the model gave logits that are not finite", do="Try bfloat16 or a milder setting.")
+
+
+def uniform_numbers(decoding: Decoding, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Numbers from [0, 1) for every text of every prompt: (prompts * num_samples) x max_new_tokens, float64."""
+    import torch
+
+    return torch.stack([_uniform(decoding, prompt, at) for prompt in prompts for at in range(decoding.num_samples)])
 
 
 def _uniform(decoding: Decoding, prompt: Sequence[int], number: int) -> torch.Tensor:
@@ -125,7 +131,7 @@ def sample(logits: torch.Tensor, uniform: torch.Tensor, decoding: Decoding) -> t
     return tokens.gather(1, at.minimum(last)[:, None])[:, 0]
 
 
-class _StopStrings:
+class StopStrings:
     """Ends a text when one of the strings stands in it, and remembers how many tokens it had.
 
     Only as many tokens are decoded as can hold a string, and one more, whose leading space a tokenizer may drop. It has
