@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.calibration import Calibration, CalibrationSet
+from compressbench.core.deploying import RunsFiles
 from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.reading import Reading
 from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
+from compressbench.measure.deployed import Subject, prove_deployed
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question
 from compressbench.measure.saved import keep, prove
@@ -115,6 +117,10 @@ class Bench:
         batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
         readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
+        subject = Subject(made.handle, cell.runtime, session, self.timing.inputs, self.environment.num_threads or 1)
+        proof = prove_deployed(
+            subject, weighs=any(isinstance(each.runtime.value, RunsFiles) for each in self.plan.cells)
+        )
         unmeasured = {} if is_sound else dict.fromkeys(("latency", "energy"), NOT_TIMED)
         record = self._record(
             cell,
@@ -122,9 +128,10 @@ class Bench:
             steps=made.steps,
             scores=scores,
             measurement=measured and self._with_outputs(cell, measured),
-            readings=(*made.readings, *readings, *self._load_reading(cell)),
+            readings=(*made.readings, *readings, *self._load_reading(cell), *proof.readings),
             absent={**meters.absent, **(measured.failed if measured else {}), **absent, **made.absent, **unmeasured},
             artefact=artefact,
+            deployment=proof.deployment,
             limits=self.timing.limits,
             work=self.timing.work(made.handle, batch),
         )
@@ -152,10 +159,10 @@ class Bench:
 
         disk = _disk_bytes(record)
         if self.record is None:
-            return audit(handle, None, session, self.batch, Evidence(disk))
+            return audit(handle, None, session, self.batch, Evidence(disk), record.deployment)
         found = costs_against_baseline(record, reference(self.record)).get("latency_p50_s")
         evidence = Evidence(disk, _disk_bytes(self.record), None if found is None else found.verdict)
-        return audit(handle, self.baseline, session, self.batch, evidence)
+        return audit(handle, self.baseline, session, self.batch, evidence, record.deployment)
 
     def _start(self, cell: Cell, draw: int = 0) -> ModelHandle:
         """A copy of the loaded model with what its steps may ask for. The teacher is the baseline as it was measured."""

@@ -11,12 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from compressbench.core import registry
+from compressbench.core.deploying import facts_of
 from compressbench.core.errors import CompressbenchError, InputError, RecipeError, UnsupportedError
-from compressbench.core.protocols import Trains
 from compressbench.core.registry import Registry, Resolved
 from compressbench.core.spec import content_hash
 from compressbench.data.data_root import reading_below
 from compressbench.measure import estimate
+from compressbench.measure.planned_work import PlannedWork
 from compressbench.measure.schedule import Schedule
 from compressbench.models.config import read_config, weight_format
 from compressbench.models.heads import HEADS, Head
@@ -157,7 +158,10 @@ def _make_plan(loaded: LoadedRecipe, data_root: Path | None) -> Plan:
         steps = tuple(checker.resolve_all(compress, registry.methods, f"{key}.compress").values())
         runtime = checker.resolve(runtime_use, registry.runtimes, runtime_use.key_path or f"{key}.runtime")
         if len(steps) == len(compress):
-            _check_steps(checker, tasks, steps, config or {}, f"{key}.compress")
+            weights = _check_steps(checker, tasks, steps, config or {}, f"{key}.compress")
+            if runtime is not None and weights is not None:
+                at = runtime_use.key_path or f"{key}.runtime"
+                checker.run(at, partial(_check_runtime, runtime, weights, tasks))
         prepared.append((name, role, steps, runtime))
     checker.finish()
     schedule = Schedule.of(recipe.workload)
@@ -166,9 +170,17 @@ def _make_plan(loaded: LoadedRecipe, data_root: Path | None) -> Plan:
     _, _, baseline_steps, baseline_runtime = prepared[0]
     if baseline_runtime is not None:
         shared["baseline"] = [*(step.as_data() for step in baseline_steps), baseline_runtime.as_data()]
-    work = _Work.of(tasks, config or {}, schedule)
+    work = PlannedWork.of(tasks, config or {}, schedule)
     cells = tuple(
-        Cell(name, role, steps, runtime, _key(shared, steps, runtime), work.seconds(steps), _unsupported(recipe, steps))
+        Cell(
+            name,
+            role,
+            steps,
+            runtime,
+            _key(shared, steps, runtime),
+            work.seconds(steps),
+            _unsupported(recipe, steps, runtime),
+        )
         for name, role, steps, runtime in prepared
         if runtime is not None
     )
@@ -200,7 +212,8 @@ def _check_head(task: Resolved, config: Mapping[str, Any] | None) -> None:
 
 def _check_steps(
     checker: _Checker, tasks: tuple[Resolved, ...], steps: tuple[Resolved, ...], config: Mapping[str, Any], key: str
-) -> None:
+) -> str | None:
+    """The weight format that the steps leave, None if one can't follow the one before."""
     recipe = checker.loaded.recipe
     weights = weight_format(recipe.model.id, recipe.model.dtype) if config else recipe.model.dtype
     for index, step in enumerate(steps):
@@ -216,7 +229,7 @@ def _check_steps(
                     do="Change the order of the steps.",
                 ),
             )
-            return
+            return None
         if tasks:
             checker.run(at, partial(_check_data, step, HEADS[tasks[0].value.head], tasks[0].name))
         if facts.needs_training_data and tasks:
@@ -226,6 +239,24 @@ def _check_steps(
             checker.run(f"{at}.calibration", partial(check_calibration, tasks[0].value, calibration))
         checker.run(at, partial(step.value.check_model, config))
         weights = step.value.weights_after(weights)
+    return weights
+
+
+def _check_runtime(runtime: Resolved, weights: str, tasks: tuple[Resolved, ...]) -> None:
+    """Raise UnsupportedError if the runtime can't run what the steps leave, or a model with this head."""
+    facts = facts_of(runtime.value)
+    if facts.accepts is not None and weights not in facts.accepts:
+        raise UnsupportedError(
+            f"the runtime '{runtime.name}' runs {', '.join(sorted(facts.accepts))} weights",
+            got=f"{weights} weights after the last step",
+            do="Leave the packing step out and let the runtime quantize, or use runtime: torch.",
+        )
+    if facts.heads is not None and tasks and tasks[0].value.head not in facts.heads:
+        raise UnsupportedError(
+            f"the runtime '{runtime.name}' runs models for {', '.join(sorted(facts.heads))}",
+            got=f"{tasks[0].value.head}, which '{tasks[0].name}' needs",
+            do="Use runtime: torch.",
+        )
 
 
 def _check_data(step: Resolved, head: Head, task: str) -> None:
@@ -240,15 +271,17 @@ def _check_data(step: Resolved, head: Head, task: str) -> None:
         )
 
 
-def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...]) -> str:
-    """Why the steps can't be done on the recipe's device with what is installed, or ""."""
-    for step in steps:
-        facts = step.value.facts
+def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...], runtime: Resolved) -> str:
+    """Why the steps or the runtime can't be had on the recipe's device with what is installed, or ""."""
+    needs = [(step.name, step.value.facts) for step in steps]
+    for name, facts in [*needs, (runtime.name, facts_of(runtime.value))]:
         if recipe.device != "auto" and recipe.device not in facts.devices:
-            return f"'{step.name}' needs {' or '.join(sorted(facts.devices))} and the recipe says {recipe.device}"
+            return f"'{name}' needs {' or '.join(sorted(facts.devices))} and the recipe says {recipe.device}"
         missing = registry.missing_distributions(facts.requires)
         if missing:
-            return f"'{step.name}' needs {', '.join(missing)}: pip install {' '.join(missing)}"
+            extra = getattr(facts, "extra", "")
+            what = f'"compressbench[{extra}]"' if extra else " ".join(missing)
+            return f"'{name}' needs {', '.join(missing)}: pip install {what}"
     return ""
 
 
@@ -265,34 +298,3 @@ def _shared_content(recipe: Recipe, tasks: tuple[Resolved, ...], meters: tuple[R
 
 def _key(shared: Mapping[str, Any], steps: tuple[Resolved, ...], runtime: Resolved) -> str:
     return content_hash({**shared, "steps": [step.as_data() for step in steps], "runtime": runtime.as_data()})
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every cell of a plan has to do, for a rough estimate of its time."""
-
-    parameters: int | None
-    evaluated: list[tuple[int, int] | None]
-    first_task: Any
-    schedule: Schedule
-
-    @classmethod
-    def of(cls, tasks: tuple[Resolved, ...], config: Mapping[str, Any], schedule: Schedule) -> _Work:
-        evaluated = [task.value.estimated_work() for task in tasks]
-        return cls(estimate.matmul_parameters(config), evaluated, tasks[0].value, schedule)
-
-    def seconds(self, steps: tuple[Resolved, ...]) -> float | None:
-        """None if the size of the model or of the data is only known to a network."""
-        if self.parameters is None or None in self.evaluated:
-            return None
-        tokens = sum(each[1] for each in self.evaluated if each)
-        training = sum(self._training_tokens(step.value) for step in steps if isinstance(step.value, Trains))
-        return (
-            self.schedule.seconds
-            + estimate.forward_seconds(self.parameters, tokens)
-            + estimate.training_seconds(self.parameters, training)
-        )
-
-    def _training_tokens(self, step: Trains) -> float:
-        samples, tokens = self.first_task.estimated_work(training=True)
-        return step.num_training_samples(samples) * float(tokens / samples)

@@ -1,4 +1,4 @@
-"""Writes tests/data/records-v4 anew. Run it only for a new schema version, into a new folder: old records stay."""
+"""Writes tests/data/records-v5 anew. Run it only for a new schema version, into a new folder: old records stay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import record_builder as build
 
 from compressbench.core.protocols import Claim
 from compressbench.records.audit import Audit, ClaimAudit, DiskAudit, DtypeUse, Finding, ModuleAudit
+from compressbench.records.deployment import Deployment, FreshProcess, Parity
 from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.limits import Limits, Work
 from compressbench.records.measurement import Idle, Measurement, Outputs
@@ -46,6 +47,17 @@ def an_audit(*findings: Finding, bits: float = 4.0) -> Audit:
         not_checked=(),
         claim_ok=not findings,
     )  # fmt: skip
+
+
+PARITY = Parity(
+    reference="the model in PyTorch", num_rows=2048, max_difference=2e-5, mean_kl=1e-9, top1_agreement=1.0,
+    limits={"max_mean_kl": 1e-4},
+)  # fmt: skip
+DEPLOYMENT = Deployment(
+    engine="onnxruntime 1.31.1", precision="float32", num_files_bytes=1200, weight_bytes=1000,
+    seconds={"export_s": 3.1, "open_s": 0.2}, notes={"opset": 20}, sha256="ef" * 32, to_torch=PARITY,
+    fresh=FreshProcess(open_s=0.3, resident_bytes=4_000_000, parity=PARITY),
+)  # fmt: skip
 
 
 WIDER = Finding(
@@ -135,6 +147,7 @@ def write_recorded(folder: Path) -> None:
                 measurement=measured(0.006),
                 audit=an_audit(),
                 artefact=artefact,
+                deployment=DEPLOYMENT,
             ),
             "gptq-in-name": build.record(
                 "gptq-in-name",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from compressbench.core.deploying import KernelUse, SaysWhatItRuns
 from compressbench.core.protocols import Batch, Claim, Session
 from compressbench.measure.claim_checks import Case, Evidence, Original, check_claim, covers, realised
+from compressbench.measure.engine_checks import with_deployment
 from compressbench.measure.model_checks import check_model
 from compressbench.models.against_original import compare_models
 from compressbench.models.audit import ModelFacts, Weighed, stored_bytes, weigh_model
 from compressbench.models.handle import ModelHandle
-from compressbench.models.kernels import trace_kernels
+from compressbench.models.kernels import KernelTrace, trace_kernels
 from compressbench.records.audit import Audit, DiskAudit, Finding, ModuleAudit, NotChecked
+from compressbench.records.deployment import Deployment
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _TOLERANCE = 0.02
 _BYTES_OF_CONFIG = 16 * 1024
@@ -19,21 +26,37 @@ _BYTES_OF_A_HEADER_ENTRY = 256
 
 
 def audit(
-    handle: ModelHandle, baseline: ModelHandle | None, session: Session, batch: Batch, evidence: Evidence
+    handle: ModelHandle,
+    baseline: ModelHandle | None,
+    session: Session,
+    batch: Batch,
+    evidence: Evidence,
+    deployment: Deployment | None = None,
 ) -> Audit:
     """Look at a candidate, or at the baseline itself (`baseline` None), and check what its steps claim.
 
-    The session is called once, under the profiler; call it before, so that it is warm.
+    The session is called once, under its profiler; call it before, so that it is warm. `deployment` is what it runs if
+    that is not the handle's modules.
     """
     claims = handle.claims
     facts = weigh_model(handle.model, lambda name: _structures(name, claims))
     linears = {weighed.row.name: weighed.module for weighed in facts.modules if weighed.is_linear}
-    trace = trace_kernels(session, batch, linears)
+    trace, used = _trace(session, batch, linears)
     names = frozenset(name for name, _ in handle.model.named_modules(remove_duplicate=False))
     original = _original(handle, baseline) if claims else None
     cases = [Case(claim, facts, trace, names, original, evidence) for claim in claims]
-    disk = _disk(facts, evidence.disk_bytes)
-    return _audit(facts, cases, disk, trace.counts)
+    # an engine's files hold more than tensors, and in its own formats
+    disk = _disk(facts, None if deployment and deployment.num_files_bytes else evidence.disk_bytes)
+    found = _audit(facts, cases, disk, trace.counts)
+    return found if deployment is None else with_deployment(found, deployment, used)
+
+
+def _trace(session: Session, batch: Batch, linears: Mapping[str, nn.Module]) -> tuple[KernelTrace, KernelUse | None]:
+    """What ran in one call, by the engine's own profiler where it has one, else by PyTorch's."""
+    if not isinstance(session, SaysWhatItRuns):
+        return trace_kernels(session, batch, linears), None
+    used = session.kernels(batch)
+    return KernelTrace(dict(used.counts) if used else {}, {}), used
 
 
 def _original(handle: ModelHandle, baseline: ModelHandle | None) -> Original | None:

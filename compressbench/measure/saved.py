@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.errors import CellError
 from compressbench.core.protocols import Batch, Runtime, Session
+from compressbench.measure.deployed import digest
 from compressbench.records.record import Artefact
 
 if TYPE_CHECKING:
@@ -45,16 +45,6 @@ def prove(handle: ModelHandle, folder: Path, runtime: Runtime[ModelHandle], sess
     return Artefact(
         folder=f"{FOLDER}/{folder.name}",
         num_bytes=sum(path.stat().st_size for path in files),
-        sha256=_digest(files),
+        sha256=digest(folder),
         max_difference=float((found - expected).abs().max()),
     )
-
-
-def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

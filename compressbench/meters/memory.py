@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from compressbench.core.deploying import SaysWhatItRuns
+from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
@@ -34,6 +36,10 @@ class Memory(Spec):
     def read(
         self, handle: ModelHandle, session: Session, batch: Batch, output_tokens: int | None = None
     ) -> list[Reading]:
+        if isinstance(session, SaysWhatItRuns) and session.deployed.num_files_bytes is not None:
+            raise MeterError(
+                f"{session.deployed.engine} allocates outside of PyTorch", do="See resident_memory_bytes instead."
+            )
         is_cuda = session.device.startswith("cuda")
         _call(session, batch, output_tokens)
         weights, is_exact = resident_bytes(handle.model, session.device)

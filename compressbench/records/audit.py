@@ -39,6 +39,8 @@ Code = Literal[
     "rounded-unclaimed",
     "resized-unclaimed",
     "unmentioned",
+    "engine-fell-back",
+    "far-from-torch",
 ]
 
 

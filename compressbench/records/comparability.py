@@ -21,6 +21,8 @@ Conditions = Mapping[str, str]
 # precision of a measurement, not its object: rows of the same tier may have other numbers of rounds
 _NOT_A_CONDITION = ("rounds", "block_s", "num_threads", "isolation")
 _NO_ENERGY = "none"
+# versions that only add fields
+_MEANS_THE_SAME = {5: 4}
 _TOKENIZER = re.compile(r",?tokenizer=[^,]*")
 
 
@@ -72,7 +74,7 @@ def _conditions(record: Record) -> Iterator[tuple[str, str]]:
         yield "measurement", f"protocol {measurement.protocol}, {measurement.isolation}"
         how = measurement.provenance.get("energy_j")
         yield "energy", _NO_ENERGY if how is None else f"{how.kind}, {how.boundary}"
-    yield "schema", str(record.schema_version)
+    yield "schema", str(_MEANS_THE_SAME.get(record.schema_version, record.schema_version))
 
 
 def hardware_of(record: Record) -> str:

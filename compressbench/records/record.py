@@ -7,6 +7,7 @@ History of SCHEMA_VERSION (a record is read by its own version; nothing is ever 
    Sizes, scores and audits stay comparable; latencies and energies compare within their own run, as ever.
 4  adds to scores what score.py has beyond `paired`: labels, margins, strata, resampled differences, fidelity, noise floors,
    draws, plausibility. A score can be without a value. Values stay comparable; verdicts are adjusted for multiplicity now.
+5  adds `deployment` (see deployment.py) for runtimes other than `torch`; everything else means what it meant.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
 from compressbench.records.asked import misshapen
 from compressbench.records.audit import Audit
+from compressbench.records.deployment import Deployment
 from compressbench.records.environment import Environment
 from compressbench.records.limits import Limits, Work
 from compressbench.records.measurement import Measurement
 from compressbench.records.score import Score
 
-SCHEMA_VERSION = 4
-READABLE_VERSIONS = (1, 2, 3, 4)
+SCHEMA_VERSION = 5
+READABLE_VERSIONS = (1, 2, 3, 4, 5)
 
 Role = Literal["baseline", "candidate"]
 
@@ -81,7 +83,7 @@ class Record(Spec):
     the smallest difference that this machine lets anybody see.
     """
 
-    schema_version: Literal[1, 2, 3, 4] = 4
+    schema_version: Literal[1, 2, 3, 4, 5] = 5
     run_id: str
     created_utc: str
     recipe: RecipeRef
@@ -101,6 +103,7 @@ class Record(Spec):
     absent: Mapping[str, str] = {}
     audit: Audit | None = None
     artefact: Artefact | None = None
+    deployment: Deployment | None = None
     limits: Limits | None = None
     work: Work | None = None
     environment: Environment

@@ -12,6 +12,7 @@ from compressbench.records.record import AppliedStep, Record
 from compressbench.records.score import Score
 from compressbench.records.store import checksum_of
 from compressbench.report.audit_lines import audit_lines
+from compressbench.report.deployment_words import deployment_words
 from compressbench.report.environment_words import environment_words
 from compressbench.report.flips import flips as flips_between
 from compressbench.report.latency_histogram import block_medians, latencies
@@ -61,6 +62,8 @@ def _facts(record: Record) -> Iterator[Pair]:
         difference = f"loaded again, logits differ by at most {kept.max_difference:g}"
         yield "artefact", f"{kept.folder}, {humanize(kept.num_bytes, 'B')}; {difference}"
         yield "artefact SHA-256", kept.sha256
+    if record.deployment is not None:
+        yield from deployment_words(record.deployment)
 
 
 def measured(record: Record, measurement: Measurement) -> Iterator[Pair]:

@@ -31,7 +31,8 @@ _COMPUTED = {
 
 _MAY_BE_ZERO = {
     "mbu", "mfu", "sparsity", "kv_cache_memory_bytes", "load_seconds", "compress_seconds", "compress_energy_j",
-    "compress_peak_memory_bytes", "weights_memory_bytes",
+    "compress_peak_memory_bytes", "weights_memory_bytes", "resident_memory_bytes", "export_seconds", "compile_seconds",
+    "open_seconds",
 }  # fmt: skip
 _ABOVE_ZERO = _COMPUTED - _MAY_BE_ZERO | {
     "peak_memory_bytes", "peak_reserved_memory_bytes", "disk_bytes", "num_parameters", "effective_bits"

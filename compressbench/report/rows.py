@@ -56,6 +56,10 @@ _METER_OF = {
     "compress_seconds": "",
     "compress_energy_j": "energy",
     "compress_peak_memory_bytes": "",
+    "resident_memory_bytes": "",
+    "export_seconds": "",
+    "compile_seconds": "",
+    "open_seconds": "",
 }
 CELL_NAMES = tuple(_METER_OF)
 

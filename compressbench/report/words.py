@@ -47,6 +47,10 @@ TITLES = {
     "compress_seconds": "compressing took",
     "compress_energy_j": "compressing used",
     "compress_peak_memory_bytes": "memory to compress",
+    "resident_memory_bytes": "memory of a process",
+    "export_seconds": "exporting took",
+    "compile_seconds": "compiling took",
+    "open_seconds": "opening took",
 }
 SHORT = ("peak_memory_bytes", "disk_bytes", "sparsity")
 _SPEEDS = {"offline": ("throughput_per_s",), "server": ("max_rate_per_s", "latency_p50_s")}

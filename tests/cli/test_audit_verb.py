@@ -180,7 +180,7 @@ def test_a_new_record_without_an_audit_is_not_told_that_schema_1_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     err = said(capsys, written(tmp_path, "int8", None))[2]
-    assert "of schema 4 that was written without one" in err
+    assert "of schema 5 that was written without one" in err
     assert "schema 1" not in err
 
 

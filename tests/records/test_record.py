@@ -20,7 +20,7 @@ from compressbench.records.score import Paired
         {"status": "unsupported"},
         {"failure": Failure(type="CellError", message="broken")},
         {"status": "skipped"},
-        {"schema_version": 5},
+        {"schema_version": 6},
         {"recipe": build.recipe().model_copy(update={"text": {"tasks": []}})},
         {"workload": {"batch_size": 1}},
     ],

@@ -76,8 +76,8 @@ def test_the_checksum_is_that_of_the_file_with_zeros_in_its_place() -> None:
         (b'{"name": "x"}', "no schema_version"),
         (b'{"schema_version": 1}', "doesn't start with its checksum"),
         (
-            sealed('"schema_version":5,\n"new":1}\n'),
-            r"reads schema 1, 2, 3 and 4 \(got schema 5\). Upgrade compressbench",
+            sealed('"schema_version":6,\n"new":1}\n'),
+            r"reads schema 1, 2, 3, 4 and 5 \(got schema 6\). Upgrade compressbench",
         ),
         (sealed('"schema_version":0,\n"old":1}\n'), r"\(got schema 0\). Write it again"),
         (sealed('"schema_version":"two",\n"new":1}\n'), "got schema 'two'"),
@@ -293,7 +293,7 @@ def assert_holds(found: Any, written: Any) -> None:
         assert found == written
 
 
-@pytest.mark.parametrize("version", ["records-v2", "records-v3", "records-v4"])
+@pytest.mark.parametrize("version", ["records-v2", "records-v3", "records-v4", "records-v5"])
 def test_a_record_recorded_by_a_later_version_is_still_read(version: str) -> None:
     folder = RECORDED.parent / version
     records, unreadable = read_records([folder])
@@ -308,7 +308,7 @@ def test_a_record_recorded_by_a_later_version_is_still_read(version: str) -> Non
 
 
 def test_a_record_recorded_by_this_version_is_the_same_to_the_byte() -> None:
-    folder = RECORDED.parent / "records-v4"
+    folder = RECORDED.parent / "records-v5"
     for record in read_records([folder])[0]:
         path = folder / f"{stem_of(record.recipe.name, record.candidate, record.run_id)}.json"
         assert dump(record) == path.read_bytes()

@@ -82,7 +82,7 @@ def assert_same(read: Catalog, indexed: Catalog) -> None:
 
 
 @pytest.mark.parametrize("all_runs", [False, True])
-@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
 def test_an_index_says_what_the_records_of_every_schema_say(
     schema: int, all_runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

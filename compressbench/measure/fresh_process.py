@@ -1,0 +1,150 @@
+"""A deployed model in a process that knows nothing of the run: `python -m compressbench.measure.fresh_process JOB RESULT`.
+
+It opens an export, or loads an artefact and prepares it, answers the inputs it is given, and says what it needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from compressbench.core.errors import CellError
+from compressbench.core.protocols import Batch, Session
+from compressbench.core.spec import Spec
+
+if TYPE_CHECKING:
+    from compressbench.measure.parity import Answers
+
+_STATUS = Path("/proc/self/status")
+
+
+class Job(Spec):
+    """`folder` holds an export, or an artefact that `runtime` prepares. Answers go to `answers`."""
+
+    folder: str
+    head: str
+    device: str
+    num_threads: int
+    runtime: Mapping[str, Any]
+    inputs: str
+    answers: str
+
+
+class Result(Spec):
+    open_s: float
+    resident_bytes: int | None
+
+
+class Reopened(NamedTuple):
+    answers: Answers
+    open_s: float
+    resident_bytes: int | None
+
+
+def reopen(
+    folder: Path, runtime: Mapping[str, Any], shape: tuple[str, str, int], inputs: Sequence[Batch], room: Path
+) -> Reopened:
+    """Open `folder` in a new process and answer `inputs` there. `shape` is head, device and CPU threads; `room` a folder
+    for what goes to and fro.
+
+    Raises CellError with the process's last words if it fails.
+    """
+    from safetensors.torch import load_file
+
+    from compressbench.measure.arm_process import write_inputs
+    from compressbench.measure.parity import Answers
+
+    write_inputs(room / "inputs.safetensors", inputs)
+    head, device, num_threads = shape
+    job = Job(
+        folder=str(folder.resolve()),
+        head=head,
+        device=device,
+        num_threads=num_threads,
+        runtime=runtime,
+        inputs=str(room / "inputs.safetensors"),
+        answers=str(room / "answers.safetensors"),
+    )
+    (room / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "compressbench.measure.fresh_process",
+        str(room / "job.json"),
+        str(room / "result.json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- this package itself
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise CellError("what was exported can't be used by a fresh process", where=str(folder), got=last[0][:500])
+    result = Result.model_validate_json((room / "result.json").read_text(encoding="utf-8"))
+    tensors = {name: tensor.clone() for name, tensor in load_file(room / "answers.safetensors").items()}
+    texts = tensors["texts"].tolist() if "texts" in tensors else []
+    return Reopened(Answers(tensors["rows"], texts), result.open_s, result.resident_bytes)
+
+
+def run_job(job: Job) -> tuple[Result, dict[str, Any]]:
+    """Open the files, answer, and weigh what the process holds."""
+    import torch
+
+    from compressbench.core import registry
+    from compressbench.measure.arm_process import read_inputs
+    from compressbench.measure.parity import answers_of
+    from compressbench.runtimes.device import prepare_device
+
+    prepare_device(job.device.partition(":")[0], job.num_threads)
+    inputs = read_inputs(Path(job.inputs))
+    options = {key: value for key, value in job.runtime.items() if key != "use"}
+    runtime = registry.runtimes.resolve(job.runtime["use"])(**options)
+    gc.collect()
+    before, begun = resident_bytes(), time.perf_counter()
+    session = _open(runtime, job)
+    open_s = time.perf_counter() - begun
+    answers = answers_of(session, job.head, inputs)
+    gc.collect()
+    after = resident_bytes()
+    grown = None if before is None or after is None else max(0, after - before - answers.rows.nbytes)
+    tensors = {"rows": answers.rows.contiguous()}
+    if answers.texts:
+        tensors["texts"] = torch.tensor(answers.texts)
+    return Result(open_s=open_s, resident_bytes=grown), tensors
+
+
+def _open(runtime: Any, job: Job) -> Session:
+    from compressbench.models.load import load_model
+    from compressbench.recipe.schema import ModelSpec
+    from compressbench.runtimes.exported import MANIFEST
+
+    if (Path(job.folder) / MANIFEST).is_file():
+        opened: Session = runtime.open(Path(job.folder), job.device)
+        return opened
+    prepared: Session = runtime.prepare(load_model(ModelSpec(id=job.folder), job.head, device=job.device), job.device)
+    return prepared
+
+
+def resident_bytes(status: Path = _STATUS) -> int | None:
+    """What the process has in memory, files that it maps included; None where the system doesn't say."""
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith("VmRSS:")]
+    return int(found[0][1]) * 1024 if found and len(found[0]) == 3 and found[0][1].isdigit() else None
+
+
+def main(job: str, result: str) -> None:
+    from safetensors.torch import save_file
+
+    asked = Job.model_validate_json(Path(job).read_text(encoding="utf-8"))
+    found, tensors = run_job(asked)
+    save_file(tensors, asked.answers)
+    Path(result).write_text(found.model_dump_json(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
