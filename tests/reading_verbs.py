@@ -19,6 +19,7 @@ _ARGUMENTS = {
     "table": ["{folder}"],
     "show": ["{file}"],
     "audit": ["{folder}"],
+    "parity": ["{file}"],
     "compare": ["{folder}"],
     "diff": ["{honest}", "{file}"],
     "pareto": ["{folder}"],
@@ -32,7 +33,7 @@ _ARGUMENTS = {
 }
 _CALLBACKS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 VERBS = tuple(verb for verb in _ARGUMENTS if verb in _CALLBACKS)
-OF_ONE_FILE = ("show", "diff")
+OF_ONE_FILE = ("show", "diff", "parity")
 EXIT_CODES = range(7)
 
 

@@ -33,6 +33,8 @@ VERBS = (
     "list",
     "show",
     "audit",
+    "export",
+    "parity",
     "table",
     "compare",
     "pareto",

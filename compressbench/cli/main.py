@@ -14,12 +14,14 @@ from compressbench.cli import (
     compare,
     diff,
     doctor,
+    export,
     fleet,
     frontier,
     gate,
     leaderboard,
     listing,
     pareto,
+    parity,
     plan,
     recommend,
     run,
@@ -42,6 +44,8 @@ app.command("plan")(plan.plan)
 app.command("list")(listing.list_names)
 app.command("show")(show.show)
 app.command("audit")(audit.audit)
+app.command("export")(export.export)
+app.command("parity")(parity.parity)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("pareto")(pareto.pareto)
