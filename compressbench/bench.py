@@ -16,6 +16,7 @@ from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.reading import Reading
+from compressbench.core.registry import Resolved
 from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.deployed import Subject, prove_deployed
@@ -209,7 +210,11 @@ class Bench:
             assert self.baseline is not None  # noqa: S101 -- set just before
             session = cell.runtime.value.prepare(self.baseline.copy(), self.device)
         try:
-            return self.timing.compare(baseline, session, meters, self.progress)
+            arms: dict[Arm, tuple[Session, Resolved]] = {
+                "baseline": (baseline, self.plan.baseline.runtime),
+                "candidate": (session, cell.runtime),
+            }
+            return self.timing.compare(arms, meters, self.progress)
         except (RuntimeError, MemoryError) as error:
             if not self.timing.may_be_apart(error):
                 raise

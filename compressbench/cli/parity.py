@@ -63,8 +63,11 @@ def _limits(kl: float | None, top1: float | None, difference: float | None) -> P
 
 def _of_record(record: Record, path: Path) -> list[Parity]:
     deployment = record.deployment
-    found = [] if deployment is None else [deployment.to_torch, deployment.fresh and deployment.fresh.parity]
-    both = [each for each in found if each is not None]
+    both: list[Parity] = []
+    if deployment is not None and deployment.to_torch is not None:
+        both.append(deployment.to_torch)
+    if deployment is not None and deployment.fresh is not None:
+        both.append(deployment.fresh.parity)
     if not both:
         reason = "it ran PyTorch's modules as they are" if deployment is None else deployment.not_compared
         if record.failure is not None:

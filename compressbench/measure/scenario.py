@@ -15,7 +15,8 @@ from compressbench.measure.outputs import KeptAnswers, keep_answers
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.server import find_highest_rate
 from compressbench.measure.server_rule import ServerRule
-from compressbench.measure.sweep import sweep
+from compressbench.measure.sweep import SweepRule, Swept, sweep
+from compressbench.measure.threads import SessionOf, best_of_threads
 from compressbench.recipe.schema import Workload
 from compressbench.records.measurement import Arm, Measurement, SweepPoint
 
@@ -33,13 +34,17 @@ class Measured(NamedTuple):
 
 @dataclass
 class Contest:
-    """Baseline and candidate on the same inputs. `inputs_of` makes those of a batch size."""
+    """Baseline and candidate on the same inputs. `inputs_of` makes those of a batch size, `session_of` an arm's session
+    with so many CPU threads.
+    """
 
     sessions: Mapping[Arm, Session]
     inputs_of: Callable[[int], list[Batch]]
     workload: Workload
     seed: int
+    session_of: SessionOf | None = None
     batch_sizes: dict[Arm, int] = field(default_factory=dict)
+    thread_counts: dict[Arm, int] = field(default_factory=dict)
     points: tuple[SweepPoint, ...] = ()
 
     def run(self, schedule: Schedule, tools: Tools, progress: Progress) -> Measured:
@@ -54,6 +59,7 @@ class Contest:
             "batch_size": batch_size,
             "num_inputs": len(self._inputs("baseline")),
             "batch_sizes": {arm: size for arm, size in self.batch_sizes.items() if size != batch_size},
+            "thread_counts": dict(self.thread_counts),
             "sweep": self.points,
         }
         measurement, failed = compare(arms, shape, schedule, tools, progress)
@@ -82,20 +88,33 @@ class Contest:
         return lambda slot: session.generate(inputs[slot], tokens)
 
     def _choose_batch_sizes(self, tools: Tools, progress: Progress) -> None:
+        """Each arm's best batch size, and with `thread_counts` its best number of threads, whose session it is then."""
         sizes: Sequence[int] | None = self.workload.batch_sizes
         if not sizes:
             return
-
-        def call_of(arm: Arm, size: int) -> Caller:
-            return caller(self.sessions[arm], self.inputs_of(size), self._tokens)
-
-        with progress.bar("sweep batch sizes", len(sizes)):
-            found = sweep(list(self.sessions), call_of, sizes, clock=tools.clock)
-        for arm in self.sessions:
+        counts = self.workload.thread_counts
+        with progress.bar("sweep batch sizes", len(counts or [0])) as bar:
+            if not counts or self.session_of is None:
+                found = self._sweep(self.sessions, sizes, tools)
+            else:
+                tried = {}
+                for count in counts:
+                    sessions = {arm: self.session_of(arm, count) for arm in self.sessions}
+                    tried[count] = (sessions, self._sweep(sessions, sizes, tools))
+                    bar.advance()
+                found, self.thread_counts = best_of_threads({count: each for count, (_, each) in tried.items()})
+                self.sessions = {arm: tried[count][0][arm] for arm, count in self.thread_counts.items()}
+        for arm in ("baseline", "candidate"):
             if arm not in found.best:
-                reasons = [point.failure for point in found.points if point.arm == arm and point.failure]
-                raise CellError(f"the {arm} failed at every batch size", got="; ".join(reasons[:1]))
+                raise CellError(f"the {arm} has no batch size to run at", got=_why_none(found, arm))
         self.points, self.batch_sizes = tuple(found.points), found.best
+
+    def _sweep(self, sessions: Mapping[Arm, Session], sizes: Sequence[int], tools: Tools) -> Swept:
+        def call_of(arm: Arm, size: int) -> Caller:
+            return caller(sessions[arm], self.inputs_of(size), self._tokens)
+
+        limit_s = self.workload.latency_limit_s if self.workload.scenario == "offline" else None
+        return sweep(list(sessions), call_of, sizes, SweepRule(limit_s=limit_s), clock=tools.clock)
 
     def _with_rates(self, measurement: Measurement, tools: Tools, progress: Progress) -> Measurement:
         rounds, budget_s, resolution = _SERVER[self.workload.tier]
@@ -111,3 +130,9 @@ class Contest:
         calls = {arm: caller(session, self._inputs(arm), self._tokens) for arm, session in self.sessions.items()}
         server = find_highest_rate(calls, rule, progress=progress)
         return measurement.model_copy(update={"server": server})
+
+
+def _why_none(found: Swept, arm: Arm) -> str:
+    points = [point for point in found.points if point.arm == arm]
+    failures = [point.failure for point in points if point.failure]
+    return failures[0] if failures else "no size keeps latency_limit_s in nine calls of ten"

@@ -33,7 +33,8 @@ class SweepRule(NamedTuple):
     `warm_up_calls` calls and `warm_up_s` seconds that are thrown away. An arm's ascent ends after `num_falls` sizes in a
     row whose throughput is more than `fall` below its best so far. A size within `tolerance` of the best is as good as the
     best, or one within the 95 % interval of their difference where that is wider, up to `max_tolerance`: a noisy machine
-    must not make a small batch look as good as a large one.
+    must not make a small batch look as good as a large one. A size can be chosen only if nine calls in ten take at most
+    `limit_s`, if that is given.
     """
 
     min_calls: int = 5
@@ -44,6 +45,7 @@ class SweepRule(NamedTuple):
     num_falls: int = 2
     tolerance: float = 0.01
     max_tolerance: float = 0.05
+    limit_s: float | None = None
 
 
 class Swept(NamedTuple):
@@ -82,11 +84,18 @@ class _Ascent:
 
     def best(self) -> int | None:
         """The smallest size that is as good as the best one: it needs less memory and answers sooner."""
-        rates = self.rates()
+        rates = {size: rate for size, rate in self.rates().items() if self.is_within(size) is not False}
         if not rates:
             return None
         enough = (1 - self.tolerance()) * max(rates.values())
         return min(size for size, rate in rates.items() if rate >= enough)
+
+    def is_within(self, size: int) -> bool | None:
+        """Whether nine calls in ten kept the limit; None without a limit."""
+        if self.rule.limit_s is None:
+            return None
+        calls = [each for one_pass in self.passes[size] for each in one_pass]
+        return sum(each > self.rule.limit_s * 1e9 for each in calls) <= len(calls) / 10
 
     def points(self, arm: Arm) -> Iterable[SweepPoint]:
         rates = self.rates()
@@ -99,6 +108,7 @@ class _Ascent:
                 num_calls=len(calls),
                 latencies_ns=calls,
                 failure=self.failures.get(size, ""),
+                is_within_limit=self.is_within(size),
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
+from compressbench.core.registry import Resolved
 from compressbench.measure.blocks import Tools
 from compressbench.measure.instruments import Opened
 from compressbench.measure.outputs import Answers, columns_of, summarize, table_of
@@ -16,10 +17,11 @@ from compressbench.measure.quality import Question
 from compressbench.measure.scenario import Contest, Measured
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.sweep import is_out_of_memory
+from compressbench.measure.threads import with_threads
 from compressbench.measure.watching import watching
 from compressbench.recipe.schema import Recipe, Workload
 from compressbench.records.limits import Limits, Work
-from compressbench.records.measurement import Measurement
+from compressbench.records.measurement import Arm, Measurement
 from compressbench.records.record import Role
 
 if TYPE_CHECKING:
@@ -99,10 +101,21 @@ class Timing:
             return self.inputs[0]
         return self.inputs_of(_size_of(measured, arm))[0]
 
-    def compare(self, baseline: Session, candidate: Session, meters: Opened, progress: Progress) -> Measured:
-        contest = Contest({"baseline": baseline, "candidate": candidate}, self.inputs_of, self.workload, self.seed)
-        with watching(self.device) as watcher:
-            return contest.run(self.schedule, Tools(meters.instruments, watcher), progress)
+    def compare(self, arms: Mapping[Arm, tuple[Session, Resolved]], meters: Opened, progress: Progress) -> Measured:
+        """Baseline and candidate, each with the runtime that it runs in."""
+        import torch
+
+        def session_of(arm: Arm, num_threads: int) -> Session:
+            return with_threads(*arms[arm], num_threads)
+
+        sessions = {arm: session for arm, (session, _) in arms.items()}
+        contest = Contest(sessions, self.inputs_of, self.workload, self.seed, session_of)
+        num_threads = torch.get_num_threads()
+        try:
+            with watching(self.device) as watcher:
+                return contest.run(self.schedule, Tools(meters.instruments, watcher), progress)
+        finally:
+            torch.set_num_threads(num_threads)
 
     def with_outputs(self, measured: Measured, arm: Role, write: WriteColumns) -> Measurement:
         """The measurement with what the timed calls of an arm answered; `write` keeps the table and gives its file."""

@@ -19,6 +19,7 @@ RESERVED_NAMES = ("baseline", "control")
 _DEFAULT_BATCH_SIZE = {"single-stream": 1, "offline": 32, "server": 1}
 
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+ThreadCount = Annotated[int, Field(strict=True, ge=1, le=1024)]
 OneLine = Annotated[str, Field(strict=True, max_length=512, pattern=r"^\S(?:.*\S)?$")]
 
 
@@ -78,8 +79,15 @@ class Workload(Spec):
     batch_sizes: tuple[BatchSize, ...] | None = Field(
         None, min_length=1, max_length=32, description="Of offline: batch sizes to try; each arm runs at its best one."
     )
+    thread_counts: tuple[ThreadCount, ...] | None = Field(
+        None, min_length=1, max_length=16, description="Of offline: CPU threads to try at each of the batch sizes."
+    )
     latency_limit_s: float | None = Field(
-        None, strict=True, gt=0, le=3600, description="Of server: the latency that must be kept; needed there."
+        None,
+        strict=True,
+        gt=0,
+        le=3600,
+        description="Of server: the latency that must be kept; needed there. Of offline: of a batch, in the sweep.",
     )
     latency_quantile: float = Field(
         0.99, strict=True, gt=0, lt=1, description="Of server: the share of requests that must keep it."
@@ -98,8 +106,12 @@ class Workload(Spec):
     def _only_what_the_scenario_has(self) -> Workload:
         if self.batch_sizes is not None and self.scenario != "offline":
             raise wrong("can be tried only when the scenario is offline", at="batch_sizes", got=self.scenario)
-        if (self.latency_limit_s is not None) != (self.scenario == "server"):
-            what = "is required" if self.scenario == "server" else "belongs to the scenario server only"
+        if self.thread_counts is not None and self.batch_sizes is None:
+            raise wrong("needs batch_sizes to try them at", at="thread_counts", got="no batch_sizes")
+        if self.latency_limit_s is None and self.scenario == "server":
+            raise wrong("is required", at="latency_limit_s", got="scenario server")
+        if self.latency_limit_s is not None and self.scenario != "server" and self.batch_sizes is None:
+            what = "belongs to the scenario server, or to offline with batch_sizes"
             raise wrong(what, at="latency_limit_s", got=f"scenario {self.scenario}")
         return self
 

@@ -100,7 +100,10 @@ class PhaseEnergy(Spec):
 
 
 class SweepPoint(Spec):
-    """One arm at one batch size of an offline sweep: calls of two passes, each after a warm-up, or why there are none."""
+    """One arm at one batch size of an offline sweep: calls of two passes, each after a warm-up, or why there are none.
+
+    Of a sweep with a limit of latency `is_within_limit` says whether nine calls in ten kept it.
+    """
 
     arm: Arm
     batch_size: int
@@ -108,6 +111,8 @@ class SweepPoint(Spec):
     num_calls: int
     latencies_ns: tuple[Nanoseconds, ...] = ()
     failure: str = ""
+    num_threads: int | None = None
+    is_within_limit: bool | None = None
 
 
 class RateTrial(Spec):
@@ -158,7 +163,8 @@ class Measurement(Spec):
     """Interleaved blocks of baseline, candidate and control on the same inputs, raw, in the order they ran.
 
     `num_planned_rounds` were asked for; further rounds repeat those that were disturbed, and none is left out.
-    `batch_sizes` has the arms whose batch is not `batch_size`: each arm's best of an offline sweep.
+    `batch_sizes` has the arms whose batch is not `batch_size`: each arm's best of an offline sweep; `thread_counts` has
+    each arm's best number of CPU threads where those were tried too.
     """
 
     protocol: Literal[1, 2] = 1
@@ -178,6 +184,7 @@ class Measurement(Spec):
     outputs: Mapping[Arm, Outputs] = {}
     phases: Mapping[Arm, PhaseEnergy] = {}
     batch_sizes: Mapping[Arm, int] = {}
+    thread_counts: Mapping[Arm, int] = {}
     sweep: tuple[SweepPoint, ...] = ()
     server: Server | None = None
 

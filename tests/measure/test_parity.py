@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 
 from compressbench.core.errors import CellError
+from compressbench.core.protocols import Batch
 from compressbench.measure.parity import (
     EXACT,
     ROUNDED,
@@ -80,10 +81,11 @@ def test_other_texts_are_said_and_another_shape_is_an_error() -> None:
 class Echo:
     device = "cpu"
 
-    def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return batch["input_ids"].float()[..., None].expand(-1, -1, 3)
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        found: torch.Tensor = batch["input_ids"].float()[..., None].expand(-1, -1, 3)
+        return found
 
-    def generate(self, batch: dict[str, torch.Tensor], num_tokens: int, on_token: object = None) -> torch.Tensor:
+    def generate(self, batch: Batch, num_tokens: int, on_token: object = None) -> torch.Tensor:
         ids = batch["input_ids"]
         return torch.cat([ids, ids[:, -1:].expand(-1, num_tokens)], dim=1)
 

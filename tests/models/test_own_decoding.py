@@ -32,7 +32,8 @@ class ModelSteps:
         positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         found = self._model(**batch, position_ids=positions, use_cache=True)
         self._cache, self._at = found.past_key_values, positions[:, -1:]
-        return found.logits[:, -1]
+        last: torch.Tensor = found.logits[:, -1]
+        return last
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
@@ -44,7 +45,8 @@ class ModelSteps:
             past_key_values=self._cache,
             use_cache=True,
         )
-        return found.logits[:, -1]
+        last: torch.Tensor = found.logits[:, -1]
+        return last
 
 
 def test_greedy_tokens_are_those_of_the_torch_runtime(shakespeare: ModelHandle) -> None:

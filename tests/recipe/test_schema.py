@@ -84,6 +84,7 @@ def test_a_recipe_of_three_lines_has_every_default() -> None:
             "block_s": None,
             "isolation": "auto",
             "batch_sizes": None,
+            "thread_counts": None,
             "latency_limit_s": None,
             "latency_quantile": 0.99,
         },
@@ -310,7 +311,10 @@ def test_a_meter_stands_only_once() -> None:
             "workload.scenario: must be 'single-stream', 'offline' or 'server' (got 'multi-stream')",
         ),
         ({"workload": {"scenario": "server"}}, "workload.latency_limit_s: is required (got scenario server)"),
-        ({"workload": {"latency_limit_s": 0.1}}, "workload.latency_limit_s: belongs to the scenario server only"),
+        (
+            {"workload": {"latency_limit_s": 0.1}},
+            "workload.latency_limit_s: belongs to the scenario server, or to offline",
+        ),
         ({"workload": {"batch_sizes": [1, 2]}}, "workload.batch_sizes: can be tried only when the scenario is offline"),
         (
             {"workload": {"scenario": "server", "latency_limit_s": 0.1, "batch_size": 2}},
