@@ -70,7 +70,7 @@ def notes(accounts: Sequence[Account], terms: Terms) -> list[str]:
     doubts = [(account.facts.candidate, doubt) for account in accounts for doubt in account.facts.doubts]
     told += [f"{line}; no saving is based on it" for line in _by_reason(doubts)]
     told += [f"Operational carbon is of what the meter saw, {text}" for text in _boundaries(accounts)]
-    told += _not_counted(accounts, terms)
+    told += not_counted(accounts, terms)
     return list(dict.fromkeys(told))
 
 
@@ -221,7 +221,8 @@ def _boundaries(accounts: Sequence[Account]) -> Iterator[str]:
             yield f"'{account.facts.boundary}'; what stands outside that is not accounted"
 
 
-def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
+def not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
+    """What is not in the numbers, and how they are to be read."""
     if terms.end_of_life_kg.value is None:
         yield f"End of life: {terms.end_of_life_kg.reason}"
     if all(each.water[THOUSAND].value is None for each in accounts):
