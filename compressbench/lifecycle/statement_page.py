@@ -23,6 +23,7 @@ from compressbench.lifecycle.statement_words import (
 )
 
 _ROOM = "compressbench.lifecycle"
+_DENSITIES = ((48, "denser"), (37, "dense"))
 
 
 def to_html(statement: Statement, region: str = "") -> str:
@@ -50,19 +51,26 @@ def _plain(value: Any) -> Any:
 def _context(statement: Statement, region: str) -> dict[str, Any]:
     notes = Notes(statement)
     facts = [(fact.name, fact.text, notes.of(fact.places)) for fact in statement.facts]
+    put_in, missing = inputs(statement), not_stated(statement, model_card(statement, region)[1])
     sections = [(section.title, lines_of(section, notes)) for section in statement.sections]
     return {
         "title": title(statement),
+        "density": _density(len(list(statement.numbers())) + len(put_in) + len(missing) + len(doubts(statement))),
         "measured_on": statement.subject.own.record.created_utc[:10],
         "doubts": doubts(statement),
         "headline": headline(statement),
         "facts": facts,
         "sections": sections,
-        "inputs": inputs(statement),
-        "not_stated": not_stated(statement, model_card(statement, region)[1]),
+        "inputs": put_in,
+        "not_stated": missing,
         "method": METHOD,
         "records": [
             (letter, told, hashed[0][1] if len(hashed) == 1 else "") for letter, told, hashed in origins(statement)
         ],
         "notes": notes.lines(),
     }
+
+
+def _density(num_lines: int) -> str:
+    """More lines are printed smaller, so that one sheet holds them."""
+    return next((name for least, name in _DENSITIES if num_lines >= least), "")
