@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.units import humanize, three_digits
-from compressbench.lifecycle.account import CORRECT, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
+from compressbench.lifecycle.account import CORRECT, INFERENCE, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
 from compressbench.lifecycle.amounts import Amount
 from compressbench.lifecycle.carbon import Ratio, Score, Terms
 
 DASH = "—"
+PAIRED = "neighbouring blocks of candidate and baseline in the same run"
 _MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
@@ -267,10 +268,19 @@ def _account_data(account: Account) -> dict[str, Any]:
         "water": _amounts_data(account.water),
         "cost": _amounts_data(account.cost),
         "against_baseline": {
-            "operational": {**account.operational_ratio.model_dump(), "verdict": facts.paired.verdict},
-            "total": account.total_ratio.model_dump(),
+            "operational": {
+                **_ratio_data(account.operational_ratio, facts.inference.joules),
+                "verdict": facts.paired.verdict,
+            },
+            "total": _ratio_data(account.total_ratio, account.consumer[INFERENCE].total),
         },
     }
+
+
+def _ratio_data(found: Ratio, of: Amount) -> dict[str, Any]:
+    """With the kinds of what it is a ratio of."""
+    said = {"kind": of.kind, "source": PAIRED} if found.value is not None else {"kind": "", "source": ""}
+    return {**found.model_dump(), **said}
 
 
 def _amounts_data(found: Mapping[str, Amount]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.statistics import Interval
-from compressbench.lifecycle.amount_words import interval_text
+from compressbench.lifecycle.amount_words import given_data, interval_text
 from compressbench.lifecycle.fleet import Life, Load
 
 DASH = "—"
@@ -80,15 +80,32 @@ def to_markdown(sheet: FleetSheet, escape: Callable[[str], str]) -> str:
 
 def to_data(sheet: FleetSheet) -> dict[str, Any]:
     return {
-        "load": sheet.load._asdict(),
-        "requests": sheet.load.requests,
+        "inputs": _inputs(sheet),
         "currency": sheet.currency,
         "watermark": sheet.watermark,
         "models": [
             {name: each._asdict() if isinstance(each, Interval) else each for name, each in life._asdict().items()}
+            | {"source": "computed of `inputs`, and of throughput and joules measured on one machine"}
             for life in sheet.lives
         ],
     }
+
+
+def _inputs(sheet: FleetSheet) -> dict[str, Any]:
+    """What was said of the load, each with its label, and the requests that follow from it."""
+    load = sheet.load
+    said = {
+        "requests_per_day": ("1/day", "--requests-per-day"),
+        "lifetime_years": ("years", "--lifetime-years"),
+        "utilisation": ("", "--utilisation", 1.0),
+        "peak_factor": ("", "--peak-factor", 1.0),
+        "idle_watts": ("W", "--idle-watts"),
+        "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
+        "price_per_kwh": (f"{sheet.currency}/kWh", "--price-per-kwh"),
+        "price_per_hour": (f"{sheet.currency}/h", "--price-per-hour"),
+    }
+    found = {name: given_data(getattr(load, name), *each) for name, each in said.items()}
+    return found | {"requests": given_data(load.requests, "", "--requests-per-day x --lifetime-years")}
 
 
 CSV_HEADER = [

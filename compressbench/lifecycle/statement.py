@@ -245,10 +245,11 @@ def _against(subject: Subject, places: Places) -> Iterator[Number]:
 
 def _ratio(name: str, told: str, of: Ratio, places: Sequence[Place], account: Account | None) -> Number:
     """Kinds of what both arms were read with; where hardware weighs in, of that as well."""
-    parts = [] if account is None else [account.facts.inference.joules]
-    if name.startswith("total") and account is not None:
-        parts.append(account.consumer[INFERENCE].total)
+    parts: list[Amount] = []
+    if account is not None:
+        is_total = name.startswith("total")
+        parts = [account.consumer[INFERENCE].total if is_total else account.facts.inference.joules]
     kinds = " + ".join(kinds_of(parts)) or "measured"
     kind = kinds if of.value is not None else ""
-    source = "neighbouring blocks of the same run"
+    source = "neighbouring blocks of candidate and baseline in the same run" if kind else ""
     return Number(name, told, of.value, of.low, of.high, "x", kind, source, reason=of.reason, places=tuple(places))
