@@ -166,7 +166,7 @@ def _ratio_lines(found: Ratio, what: str, verdict: str = "") -> tuple[str, ...]:
         return ()
     digits = 3 if found.low > 0.9 and found.high < 1.1 else 2
     bounds = f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return (f"{found.value:.{digits}f}x {what}", f"{bounds} {verdict}".rstrip())
+    return (f"{found.value:.{digits}f}x {what}", bounds, *([verdict] if verdict else []))
 
 
 def _of_units(accounts: Sequence[Account]) -> Iterator[Sheet]:

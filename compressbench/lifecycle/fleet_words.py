@@ -46,7 +46,8 @@ def _text(found: Interval | None, unit: str) -> str:
 
 
 def notes(sheet: FleetSheet) -> list[tuple[str, list[str]]]:
-    found = []
+    """Models of the same notes together."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
     for life in sheet.lives:
         more = len(life.missing) - _MOST_NAMED
         named = [*life.missing[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
@@ -54,8 +55,8 @@ def notes(sheet: FleetSheet) -> list[tuple[str, list[str]]]:
         lines += [f"not counted: {'; '.join(named)}"] if named else []
         lines += list(life.marks)
         if lines:
-            found.append((life.name, lines))
-    return found
+            names_of.setdefault(tuple(lines), []).append(life.name)
+    return [(", ".join(names), list(lines)) for lines, names in names_of.items()]
 
 
 def how(sheet: FleetSheet) -> list[str]:
@@ -97,14 +98,15 @@ def _inputs(sheet: FleetSheet) -> dict[str, Any]:
     said = {
         "requests_per_day": ("1/day", "--requests-per-day"),
         "lifetime_years": ("years", "--lifetime-years"),
-        "utilisation": ("", "--utilisation", 1.0),
-        "peak_factor": ("", "--peak-factor", 1.0),
+        "utilisation": ("", "--utilisation"),
+        "peak_factor": ("", "--peak-factor"),
         "idle_watts": ("W", "--idle-watts"),
         "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
         "price_per_kwh": (f"{sheet.currency}/kWh", "--price-per-kwh"),
         "price_per_hour": (f"{sheet.currency}/h", "--price-per-hour"),
     }
-    found = {name: given_data(getattr(load, name), *each) for name, each in said.items()}
+    defaults = {"utilisation": 1.0, "peak_factor": 1.0}
+    found = {name: given_data(getattr(load, name), *each, defaults.get(name)) for name, each in said.items()}
     return found | {"requests": given_data(load.requests, "", "--requests-per-day x --lifetime-years")}
 
 

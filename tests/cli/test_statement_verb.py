@@ -191,7 +191,9 @@ def test_the_model_card_is_what_the_hubs_parser_reads(tmp_path: Path, capsys: py
     assert accuracy.metric_value == by_id["quality_accuracy"]["value"]
     energy = results["energy_j_per_inference"]
     assert energy.metric_value == by_id["energy_j_per_inference"]["value"]
+    assert energy.metric_args is not None
     assert energy.metric_args["boundary"] == "device"
+    assert energy.metric_name is not None
     assert "estimated" in energy.metric_name or "measured" in energy.metric_name
     assert results["gco2e_per_1000_inferences"].metric_value == by_id["carbon_total_per_1000_inferences"]["value"]
 
