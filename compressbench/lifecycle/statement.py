@@ -9,7 +9,7 @@ from compressbench.lifecycle.account import CORRECT, INFERENCE, THOUSAND, TOKENS
 from compressbench.lifecycle.amounts import Amount, kinds_of, product
 from compressbench.lifecycle.carbon import Ratio, Score, Terms
 from compressbench.lifecycle.one_off import OneOff
-from compressbench.lifecycle.statement_facts import RUN, Fact, Place, Places, facts_of
+from compressbench.lifecycle.statement_facts import BASELINE, RUN, Fact, Place, Places, facts_of
 from compressbench.records.record import Record
 
 
@@ -229,7 +229,7 @@ def _against(subject: Subject, places: Places) -> Iterator[Number]:
     seconds = account.facts.paired.seconds
     of_time = Ratio(value=None, reason=seconds) if isinstance(seconds, str) else Ratio(**seconds._asdict())
     yield _ratio("time_ratio", "time of the hardware", of_time, places.both_arms("seconds"), None)
-    where = [*places.both_arms("joules"), *places.both_arms("seconds")]
+    where = [*places.both_arms("joules"), *places.both_arms("seconds"), *_of_baseline(subject)]
     total = _ratio("total_carbon_ratio", "total carbon", account.total_ratio, where, account)
     yield total._replace(carbon="against_baseline/total")
     for each in subject.qualities:
@@ -241,6 +241,14 @@ def _against(subject: Subject, places: Places) -> Iterator[Number]:
             "measured" if value is not None else "", "paired by sample", reason=reason, verdict=each.verdict,
             places=tuple(places.score(each.at, "paired")),
         )  # fmt: skip
+
+
+def _of_baseline(subject: Subject) -> list[Place]:
+    """Where the baseline's own record has what running and hardware weigh in its total."""
+    if subject.baseline is None:
+        return []
+    places = Places(subject.baseline.record)
+    return [each._replace(record=BASELINE) for each in (*places.joules(), *places.seconds())]
 
 
 def _ratio(name: str, told: str, of: Ratio, places: Sequence[Place], account: Account | None) -> Number:

@@ -78,7 +78,7 @@ def _line(number: Number, notes: Notes) -> Line:
     told, interval = _texts(number)
     many = f"{len(number.lacks)} of its parts" if len("".join(number.lacks)) > _LONGEST_PART else ""
     lacks = f"PARTIAL: without {many or ', '.join(number.lacks)}" if number.lacks else ""
-    kind = "; ".join(filter(None, (number.kind, number.verdict, lacks)))
+    kind = "; ".join(filter(None, (lacks, number.kind, number.verdict)))
     return Line(number.name, told, interval, kind, notes.of(number.places), is_partial=bool(number.lacks))
 
 
@@ -126,7 +126,7 @@ def headline(statement: Statement) -> list[Line]:
         "energy per 1,000 inferences",
         "carbon per 1,000 inferences",
         "energy against the baseline",
-        "compressing once",
+        "energy of compressing, once",
     )
     found: list[Line] = []
     for name, title in zip(ids, told, strict=True):

@@ -139,6 +139,7 @@ def test_every_number_leads_to_its_record(tmp_path: Path, capsys: pytest.Capture
             for place in number["from"]:
                 there = [each for record in records[place["record"]] for each in follow(record, place["path"])]
                 assert there, place
+    assert {place["record"] for each in found["numbers"] for place in each["from"]} == {"A", "B", "C"}
     # and what is there gives the number
     paths = [place["path"] for place in numbers(found)["energy_j_per_inference"]["from"]]
     joules, calls = (follow(records["A"][0], path) for path in paths)
