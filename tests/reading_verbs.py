@@ -30,6 +30,7 @@ _ARGUMENTS = {
     "breakeven": ["{folder}"],
     "fleet": ["{folder}", "--requests-per-day", "1e6", "--lifetime-years", "3"],
     "carbon": ["{folder}"],
+    "statement": ["{folder}"],
 }
 _CALLBACKS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 VERBS = tuple(verb for verb in _ARGUMENTS if verb in _CALLBACKS)
@@ -72,7 +73,7 @@ def command_line(verb: str, form: str, places: Mapping[str, Path], key: str = ""
         line += ["--key", key]
     elif key and "--recipe" in options:
         line += ["--recipe", "example"]
-    if form == "html":
+    if form == "html" and "--out" in options:
         line += ["--out", str(places["out"])]
     if verb == "gate" and "--policy" in options:
         line += ["--policy", str(places["policy"])]

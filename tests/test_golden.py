@@ -80,6 +80,50 @@ def outcomes(data: Any) -> dict[str, str]:
     return {each["candidate"]: each["outcome"] for each in data["candidates"]}
 
 
+def ratios(data: Any) -> dict[str, object]:
+    """Of `carbon`: by candidate the paired ratio of operational carbon in hundredths, None where there is none."""
+    found = {each["candidate"]: each["against_baseline"]["operational"]["value"] for each in data["candidates"]}
+    return {name: value and round(100 * value) for name, value in found.items()}
+
+
+def lacking(data: Any) -> list[list[str]]:
+    """Of `carbon`: what the total of each row lacks."""
+    return [each["consumer"]["1000_inferences"]["missing"] for each in data["candidates"]]
+
+
+def pays(unit: str) -> Callable[[Any], dict[str, str]]:
+    """Of `breakeven`: by candidate its outcome in the unit."""
+
+    def found(data: Any) -> dict[str, str]:
+        of = {each["candidate"]: each["accounts"] for each in data["candidates"]}
+        return {
+            name: next(each["break_even"]["outcome"] for each in accounts if each["unit"] == unit)
+            for name, accounts in of.items()
+        }
+
+    return found
+
+
+def replicas(data: Any) -> dict[str, object]:
+    return {each["name"]: each["replicas"] and each["replicas"]["value"] for each in data["models"]}
+
+
+def on_front(data: Any) -> list[str]:
+    return [each["candidate"] for each in data["rows"] if each["on_front"]]
+
+
+def stated(name: str) -> Callable[[Any], object]:
+    """Of a statement: a number, in thousandths, or why it isn't there."""
+
+    def found(data: Any) -> object:
+        number = next(each for each in data["numbers"] if each["id"] == name)
+        return number["reason"] if number["value"] is None else round(1000 * number["value"])
+
+    return found
+
+
+HELD = "--embodied-kg 900 --share 0.01"
+FLEET = "--requests-per-day 1e9 --lifetime-years 3"
 ANSWERS = (
     # intervals that overlap tie
     Answer("table tie --json", 0, verdicts("accuracy"), {"one": "inconclusive", "other": "inconclusive"}),
@@ -107,6 +151,15 @@ ANSWERS = (
     Answer(f"show clear-winner/example.fast.{RUN}.json --json", 0, name_of, "fast"),
     Answer(f"audit clear-winner/example.fast.{RUN}.json --json", 0, lambda d: d["claim_ok"], True),
     Answer(f"audit clear-winner/example.baseline.{RUN}.json", 4, said="has no audit"),
+    Answer("carbon clear-winner --json", 0, ratios, {"baseline": None, "fast": 40, "middling": 80}),
+    Answer(f"carbon clear-winner --json {HELD}", 0, lacking, [[], [], []]),
+    Answer("carbon clear-winner --json", 0, lacking, [["embodied"]] * 3),
+    Answer("breakeven clear-winner --json", 0, pays("J"), {"fast": "reached", "middling": "reached"}),
+    Answer(f"fleet clear-winner --json {FLEET}", 0, replicas, {"baseline": 116, "fast": 47, "middling": 93}),
+    Answer("frontier clear-winner --json", 0, on_front, ["fast"]),
+    Answer("statement clear-winner --json --candidate fast", 0, stated("energy_j_per_inference"), 16),
+    Answer("statement clear-winner --json --candidate fast", 0, stated("energy_ratio"), 399),
+    Answer("statement clear-winner --json", 2, said="Name one: baseline, fast, middling"),
     # nothing does what is asked: the nearest is 3.07 ms too slow
     Answer("recommend impossible --json --max-latency-p95-s 0.001", 6, miss, ("near", ("latency_p95_s", 3)), "none of 2"),
     Answer("recommend impossible --json --max-latency-p95-s 0.001", 6, choice, (None, None)),
@@ -121,12 +174,20 @@ ANSWERS = (
         {"baseline": (1, 1, "a"), "worse": (2, 2, "b")},
     ),
     Answer("gate keep-the-baseline --json --max-accuracy-drop 0.01", 1, outcomes, {"worse": "failed"}),
+    Answer("breakeven keep-the-baseline --json", 0, pays("J"), {"worse": "never"}),
+    Answer("frontier keep-the-baseline --json", 0, on_front, ["baseline"]),
     # what isn't what it says is never chosen, though it is the fastest
     Answer("audit false-claim --json", 3, lambda d: [each["claim_ok"] for each in d], [False, True], "has no audit"),
     Answer("table false-claim --json", 0, lambda d: d[1]["false_claims"], [FALSE]),
     Answer("recommend false-claim --json", 0, choice, ("honest", "baseline")),
     Answer("pareto false-claim --json", 0, ranks("latency_p50_s"), {"honest": (1, 1, "a"), "baseline": (2, 2, "b")}),
     Answer("gate false-claim --json --max-accuracy-drop 0.01", 1, outcomes, {"in-name-only": "failed", "honest": "passed"}),
+    Answer("carbon false-claim --json", 0, ratios, {"baseline": None, "in-name-only": None, "honest": 60}),
+    Answer("breakeven false-claim --json", 0, pays("J"), {"in-name-only": "undetermined", "honest": "reached"}),
+    Answer(
+        "statement false-claim --json --candidate in-name-only", 4, lambda d: d["doubts"],
+        [f"false claim: {FALSE}; no saving is based on it"],
+    ),
     Answer("leaderboard false-claim --json", 0, lambda d: places(d)["example in-name-only"], None),
     # nothing was read of a meter
     Answer("table missing-energy --json", 0, lambda d: d[1]["cells"]["energy_j_per_inference"]["reason"], UNREAD),
@@ -134,6 +195,12 @@ ANSWERS = (
     Answer("recommend missing-energy --json --objective energy", 4, said=UNREAD),
     Answer("recommend missing-energy --json --max-energy-j 1", 6, choice, (None, None)),
     Answer("gate missing-energy --json --policy require-energy.yaml", 4, outcomes, {"int8": "inconclusive"}, "is required"),
+    Answer(f"carbon missing-energy --json {HELD}", 0, lacking, [["operational"]] * 2),
+    Answer("breakeven missing-energy --json", 0, pays("J"), {"int8": "undetermined"}),
+    Answer("breakeven missing-energy --json", 0, pays("s"), {"int8": "reached"}),
+    Answer(f"fleet missing-energy --json {FLEET}", 0, lambda d: [each["joules"] for each in d["models"]], [None, None]),
+    Answer("frontier missing-energy --json", 0, lambda d: d["cost"], "disk_bytes"),
+    Answer("statement missing-energy --json", 4, stated("energy_j_per_inference"), UNREAD, UNREAD),
     # the same on the whole, worse in one capability
     Answer("table degraded-stratum --json", 0, lambda d: d[1]["strata"][0]["name"], "reasoning"),
     Answer("table degraded-stratum --json --max-stratum-drop 0.05", 1, said="reasoning"),
@@ -149,6 +216,11 @@ ANSWERS = (
     Answer(f"compare {DESK} {RACK} --json --force", 0, lambda d: "NOT COMPARABLE" in d["watermark"], True),
     Answer(f"diff {DESK} {RACK} --json", 0, lambda d: d["is_rankable"], False),
     Answer(f"diff {DESK} {RACK} --json", 0, lambda d: d["sections"][0]["changes"][0]["where"], "hardware"),
+    Answer(f"fleet mixed-keys --json {FLEET}", 5, said="3 groups that can't be ranked together"),
+    Answer("frontier mixed-keys --json", 5, said="3 groups that can't be ranked together"),
+    Answer("breakeven mixed-keys --json", 0, lambda d: len(d["candidates"]), 3),
+    Answer("statement mixed-keys --json", 2, said="Name one"),
+    Answer("statement mixed-keys --json --recipe rack", 0, lambda d: d["candidate"], "int8"),
     Answer("pareto mixed-keys --json", 0, lambda d: [len(front["rows"]) for front in d], [2, 2, 2]),
     Answer(
         "leaderboard mixed-keys --json", 0, places,

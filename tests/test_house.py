@@ -45,6 +45,7 @@ VERBS = (
     "breakeven",
     "fleet",
     "frontier",
+    "statement",
     "diff",
     "doctor",
 )

@@ -13,38 +13,36 @@ from rich.text import Text
 
 from compressbench.core.names import one_line, printable_json
 from compressbench.lifecycle.account import Account
+from compressbench.lifecycle.balance_terminal import LONGEST_NAME, fold_name
 from compressbench.lifecycle.carbon import Terms
 from compressbench.lifecycle.carbon_words import Sheet, notes, sheets, to_data
 from compressbench.report.plain import escape, inert, markdown_line
 from compressbench.report.recommend_words import print_lines
 
-_LONGEST_NAME = 18
-
 
 def print_terminal(accounts: Sequence[Account], terms: Terms, console: Console) -> None:
     for sheet in sheets(accounts):
-        console.print(_table(sheet, console))
+        console.print(Text(sheet.title, style="bold"))
+        console.print(_table(sheet))
         console.print()
     print_lines(console, notes(accounts, terms), "dim", 0)
 
 
-def _table(sheet: Sheet, console: Console) -> Table:
-    table = Table(title=Text(sheet.title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+def _table(sheet: Sheet) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for at, (name, label) in enumerate(zip(sheet.header, sheet.labels, strict=True)):
         head = Text.assemble((name, "bold"), *([(f"\n{label}", "dim italic")] if label else []))
         # numbers may move to further lines, names are folded already
         table.add_column(head, justify="right" if at else "left", overflow="fold", no_wrap=at == 0)
     for row in sheet.rows:
-        table.add_row(*(_cell(lines, console, 0 if at else _LONGEST_NAME) for at, lines in enumerate(row)))
+        table.add_row(*(_cell(lines, 0 if at else LONGEST_NAME) for at, lines in enumerate(row)))
     return table
 
 
-def _cell(lines: Sequence[str], console: Console, longest: int) -> Text:
+def _cell(lines: Sequence[str], longest: int) -> Text:
     head, *others = map(one_line, lines)
-    first = Text(head, style="yellow" if head == "partial" else "bold")
-    folded = list(first.wrap(console, longest, overflow="fold")) if longest else [first]
-    for each in folded:
-        each.rstrip()
+    style = "yellow" if head == "partial" else "bold"
+    folded = [Text(each, style) for each in (fold_name(head, longest) if longest else [head])]
     return Text("\n").join([*folded, *(Text(each, "dim") for each in others)])
 
 

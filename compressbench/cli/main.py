@@ -26,6 +26,7 @@ from compressbench.cli import (
     recommend,
     run,
     show,
+    statement,
     table,
     validate,
 )
@@ -56,6 +57,7 @@ app.command("carbon")(carbon.carbon)
 app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
 app.command("frontier")(frontier.frontier)
+app.command("statement")(statement.statement)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

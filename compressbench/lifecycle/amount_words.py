@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from compressbench.core.statistics import Interval
 from compressbench.core.units import three_digits
@@ -75,3 +76,18 @@ def days_text(found: Interval) -> str:
 
 def kind_mark(kind: str) -> str:
     return MARKS.get(kind, "")
+
+
+def given_data(value: float | None, unit: str, flag: str, default: float | None = None) -> dict[str, Any]:
+    """What a flag says, with its label: `given`, or `assumed` where it is what holds if nothing is said."""
+    if value is None:
+        return {"value": None, "unit": unit, "kind": "", "source": "", "reason": f"{flag} is not given"}
+    if value == default:
+        return {
+            "value": value,
+            "unit": unit,
+            "kind": "assumed",
+            "source": f"unless {flag} says otherwise",
+            "reason": "",
+        }
+    return {"value": value, "unit": unit, "kind": "given", "source": flag, "reason": ""}

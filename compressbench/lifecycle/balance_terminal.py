@@ -17,6 +17,8 @@ from compressbench.lifecycle.fleet_words import FleetSheet
 
 _STYLES = {"reached": "green", "never": "red", "undetermined": "yellow"}
 _PAYS = 3
+_GAP = 2
+LONGEST_NAME = 18
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
@@ -31,13 +33,35 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
 
 
 def print_table(console: Console, names: Sequence[str], shown: Sequence[Sequence[Text]]) -> None:
-    """The first column to the left, all others to the right."""
+    """The first column to the left, all others to the right; where there is no room an interval stands below its value."""
+    widths = [max(_width(row[at]) for row in shown) for at in range(len(names))] if shown else []
+    if sum(widths) + _GAP * (len(widths) - 1) > console.width:
+        shown = [[_fold_first(row[0]), *(Text("\n[").join(each.split(" [")) for each in row[1:])] for row in shown]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for at, name in enumerate(names):
         table.add_column(Text(name), justify="right" if at else "left", overflow="fold")
     for cells in shown:
         table.add_row(*cells)
     console.print(table)
+
+
+def _width(text: Text) -> int:
+    return max((line.cell_len for line in text.split("\n")), default=0)
+
+
+def _fold_first(text: Text) -> Text:
+    """A long name goes on below itself, after a hyphen if it has one."""
+    head, *others = text.split("\n")
+    folded = [Text(line, head.style) for line in fold_name(head.plain, LONGEST_NAME + 2)]
+    return Text("\n").join([*folded, *others])
+
+
+def fold_name(name: str, longest: int) -> list[str]:
+    """Pieces of at most so many signs; `4-layers-distilled-int8` breaks after a hyphen."""
+    if len(name) <= longest:
+        return [name]
+    at = name.rfind("-", longest // 2, longest) + 1 or longest
+    return [name[:at], *fold_name(name[at:], longest)]
 
 
 def print_notes(console: Console, found: Iterable[tuple[str, Sequence[str]]], how_computed: Sequence[str]) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.lifecycle.accounts import Account, Case, Factors, Per, Unit
-from compressbench.lifecycle.amount_words import days_text, interval_text, kind_mark, percent_text, value_text
+from compressbench.lifecycle.amount_words import (
+    days_text,
+    given_data,
+    interval_text,
+    kind_mark,
+    percent_text,
+    value_text,
+)
 from compressbench.lifecycle.breakeven import BreakEven
 from compressbench.lifecycle.one_off import OneOff
 from compressbench.lifecycle.savings import scaled
@@ -16,6 +23,7 @@ AT_GIVEN: Mapping[Unit, str] = {"g": "at the given intensity", "money": "at the 
 PER = {"inference": "per inference", "correct": "per correct answer"}
 DASH = "—"
 _MOST_NAMED = 3
+_COMPUTED = "computed of `parts`, `base` and `inputs`"
 
 
 class Sheet(NamedTuple):
@@ -192,9 +200,23 @@ def to_markdown(sheet: Sheet, escape: Callable[[str], str]) -> str:
 def to_data(sheet: Sheet) -> dict[str, Any]:
     """Plain data: per candidate its parts and its accounts, whose missing numbers are null beside their reasons."""
     return {
-        "factors": sheet.factors._asdict(),
+        "inputs": {
+            name: given_data(getattr(sheet.factors, name), *said) for name, said in _inputs(sheet.currency).items()
+        },
+        "counts_search": sheet.factors.counts_search,
         "currency": sheet.currency,
         "candidates": [_case(case, found) for case, found in sheet.balances],
+    }
+
+
+def _inputs(currency: str) -> dict[str, tuple[str, str]]:
+    """Unit and flag of what the user may give."""
+    return {
+        "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
+        "price_per_kwh": (f"{currency}/kWh", "--price-per-kwh"),
+        "price_per_hour": (f"{currency}/h", "--price-per-hour"),
+        "requests_per_day": ("1/day", "--requests-per-day"),
+        "lifetime_years": ("years", "--lifetime-years"),
     }
 
 
@@ -208,7 +230,7 @@ def _case(case: Case, found: Sequence[Account]) -> dict[str, Any]:
         "marks": case.marks,
         "parts": [_plain(part) for part in case.parts],
         "base": {"J": _plain(case.joules), "s": _plain(case.seconds)},
-        "accounts": [_plain(each) for each in found],
+        "accounts": [{**_plain(each), "source": _COMPUTED} for each in found],
     }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.units import humanize, three_digits
-from compressbench.lifecycle.account import CORRECT, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
+from compressbench.lifecycle.account import CORRECT, INFERENCE, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
 from compressbench.lifecycle.amounts import Amount
 from compressbench.lifecycle.carbon import Ratio, Score, Terms
 
 DASH = "—"
+PAIRED = "neighbouring blocks of candidate and baseline in the same run"
 _MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
@@ -70,7 +71,7 @@ def notes(accounts: Sequence[Account], terms: Terms) -> list[str]:
     doubts = [(account.facts.candidate, doubt) for account in accounts for doubt in account.facts.doubts]
     told += [f"{line}; no saving is based on it" for line in _by_reason(doubts)]
     told += [f"Operational carbon is of what the meter saw, {text}" for text in _boundaries(accounts)]
-    told += _not_counted(accounts, terms)
+    told += not_counted(accounts, terms)
     return list(dict.fromkeys(told))
 
 
@@ -165,7 +166,7 @@ def _ratio_lines(found: Ratio, what: str, verdict: str = "") -> tuple[str, ...]:
         return ()
     digits = 3 if found.low > 0.9 and found.high < 1.1 else 2
     bounds = f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return (f"{found.value:.{digits}f}x {what}", f"{bounds} {verdict}".rstrip())
+    return (f"{found.value:.{digits}f}x {what}", bounds, *([verdict] if verdict else []))
 
 
 def _of_units(accounts: Sequence[Account]) -> Iterator[Sheet]:
@@ -221,7 +222,8 @@ def _boundaries(accounts: Sequence[Account]) -> Iterator[str]:
             yield f"'{account.facts.boundary}'; what stands outside that is not accounted"
 
 
-def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
+def not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
+    """What is not in the numbers, and how they are to be read."""
     if terms.end_of_life_kg.value is None:
         yield f"End of life: {terms.end_of_life_kg.reason}"
     if all(each.water[THOUSAND].value is None for each in accounts):
@@ -266,10 +268,19 @@ def _account_data(account: Account) -> dict[str, Any]:
         "water": _amounts_data(account.water),
         "cost": _amounts_data(account.cost),
         "against_baseline": {
-            "operational": {**account.operational_ratio.model_dump(), "verdict": facts.paired.verdict},
-            "total": account.total_ratio.model_dump(),
+            "operational": {
+                **_ratio_data(account.operational_ratio, facts.inference.joules),
+                "verdict": facts.paired.verdict,
+            },
+            "total": _ratio_data(account.total_ratio, account.consumer[INFERENCE].total),
         },
     }
+
+
+def _ratio_data(found: Ratio, of: Amount) -> dict[str, Any]:
+    """With the kinds of what it is a ratio of."""
+    said = {"kind": of.kind, "source": PAIRED} if found.value is not None else {"kind": "", "source": ""}
+    return {**found.model_dump(), **said}
 
 
 def _amounts_data(found: Mapping[str, Amount]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from compressbench.lifecycle.amounts import Amount, absent, exact, given, invers
 RATE_UNIT = "g/s"
 _SECONDS_PER_YEAR = 365 * 86400.0
 _BOAVIZTA = "Boavizta API 2.5.0"
-_PCF = "NVIDIA HGX H100 product carbon footprint, an eighth of the 8-GPU baseboard, as EcoLogits cites it"
+_PCF = (
+    "NVIDIA HGX H100 product carbon footprint (https://images.nvidia.com/aem-dam/Solutions/documents/HGX-H100-PCF-Summary.pdf),"
+    " an eighth of the 8-GPU baseboard, as EcoLogits cites it"
+)
 
 
 class _Device(NamedTuple):
@@ -48,13 +51,13 @@ class Life(NamedTuple):
     utilisation: Amount
 
 
-def _kg(low: float, value: float, high: float, source: str, year: str = "") -> Amount:
-    return Amount(value=value, low=low, high=high, unit="kg", kinds=("modelled",), source=source, year=year)
+def _kg(low: float, value: float, high: float, source: str) -> Amount:
+    return Amount(value=value, low=low, high=high, unit="kg", kinds=("modelled",), source=source)
 
 
-def _between(low: tuple[float, str], high: tuple[float, str], year: str = "") -> Amount:
+def _between(low: tuple[float, str], high: tuple[float, str]) -> Amount:
     """Two sources that disagree: their middle, and both as bounds."""
-    return _kg(low[0], (low[0] + high[0]) / 2, high[0], f"low: {low[1]}; high: {high[1]}; value: their middle", year)
+    return _kg(low[0], (low[0] + high[0]) / 2, high[0], f"low: {low[1]}; high: {high[1]}; value: their middle")
 
 
 def _share(low: float, value: float, high: float, source: str) -> Amount:
@@ -89,7 +92,8 @@ _GPUS = (
     _Device(
         r"\bA100\b.*\b40GB",
         _between(
-            (318.0, "by ACT, Chien et al. 2023, the share of a GPU"), (321.6, f"{_BOAVIZTA}, A100 40 GB PCIe"), "2023"
+            (143.0, "Boavizta's first figure, of an A100 80 GB, as EcoLogits 1.0 cites it"),
+            (321.6, f"{_BOAVIZTA}, A100 40 GB PCIe"),
         ),
         _HGX_HOST,
         _EIGHTH,

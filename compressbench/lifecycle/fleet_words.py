@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.statistics import Interval
-from compressbench.lifecycle.amount_words import interval_text
+from compressbench.lifecycle.amount_words import given_data, interval_text
 from compressbench.lifecycle.fleet import Life, Load
 
 DASH = "—"
@@ -46,7 +46,8 @@ def _text(found: Interval | None, unit: str) -> str:
 
 
 def notes(sheet: FleetSheet) -> list[tuple[str, list[str]]]:
-    found = []
+    """Models of the same notes together."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
     for life in sheet.lives:
         more = len(life.missing) - _MOST_NAMED
         named = [*life.missing[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
@@ -54,8 +55,8 @@ def notes(sheet: FleetSheet) -> list[tuple[str, list[str]]]:
         lines += [f"not counted: {'; '.join(named)}"] if named else []
         lines += list(life.marks)
         if lines:
-            found.append((life.name, lines))
-    return found
+            names_of.setdefault(tuple(lines), []).append(life.name)
+    return [(", ".join(names), list(lines)) for lines, names in names_of.items()]
 
 
 def how(sheet: FleetSheet) -> list[str]:
@@ -80,15 +81,33 @@ def to_markdown(sheet: FleetSheet, escape: Callable[[str], str]) -> str:
 
 def to_data(sheet: FleetSheet) -> dict[str, Any]:
     return {
-        "load": sheet.load._asdict(),
-        "requests": sheet.load.requests,
+        "inputs": _inputs(sheet),
         "currency": sheet.currency,
         "watermark": sheet.watermark,
         "models": [
             {name: each._asdict() if isinstance(each, Interval) else each for name, each in life._asdict().items()}
+            | {"source": "computed of `inputs`, and of throughput and joules measured on one machine"}
             for life in sheet.lives
         ],
     }
+
+
+def _inputs(sheet: FleetSheet) -> dict[str, Any]:
+    """What was said of the load, each with its label, and the requests that follow from it."""
+    load = sheet.load
+    said = {
+        "requests_per_day": ("1/day", "--requests-per-day"),
+        "lifetime_years": ("years", "--lifetime-years"),
+        "utilisation": ("", "--utilisation"),
+        "peak_factor": ("", "--peak-factor"),
+        "idle_watts": ("W", "--idle-watts"),
+        "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
+        "price_per_kwh": (f"{sheet.currency}/kWh", "--price-per-kwh"),
+        "price_per_hour": (f"{sheet.currency}/h", "--price-per-hour"),
+    }
+    defaults = {"utilisation": 1.0, "peak_factor": 1.0}
+    found = {name: given_data(getattr(load, name), *each, defaults.get(name)) for name, each in said.items()}
+    return found | {"requests": given_data(load.requests, "", "--requests-per-day x --lifetime-years")}
 
 
 CSV_HEADER = [
