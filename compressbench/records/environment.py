@@ -20,7 +20,8 @@ from compressbench.records.gpus import Gpu, read_gpus
 DISTRIBUTIONS = (
     *("compressbench", "torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "accelerate"),
     *("codecarbon", "nvidia-ml-py", "bitsandbytes", "torchao", "optimum-quanto", "hqq", "peft", "triton"),
-    *("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "scipy", "lm_eval", "jiwer", "pillow"),
+    *("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "compressed-tensors", "gguf", "scipy"),
+    *("lm_eval", "jiwer", "pillow"),
 )
 CPU_FLAGS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
