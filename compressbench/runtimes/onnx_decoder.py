@@ -27,7 +27,9 @@ class CachedSteps:
 
         assert opened.facts.cache is not None  # noqa: S101 -- a decoder's facts have it
         self._engine, self._shape, self._device = engine, opened.facts.cache, opened.opening.provider
-        self._cache_names = [each.name.removeprefix("past.") for each in engine.get_inputs()[len(opened.facts.inputs) :]]
+        self._cache_names = [
+            each.name.removeprefix("past.") for each in engine.get_inputs()[len(opened.facts.inputs) :]
+        ]
         self._is_half = "float16" in engine.get_inputs()[len(opened.facts.inputs)].type
         self._last = torch.zeros(1, dtype=torch.int64)
         self._binding: Any = None
@@ -56,9 +58,7 @@ class CachedSteps:
         self._position += 1
         return self._run(tokens[:, None], self._masks[:, : self._length].contiguous(), self._position, self._last)
 
-    def _run(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor
-    ) -> torch.Tensor:
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         import torch
 
         binding = self._binding
@@ -95,6 +95,7 @@ class DecoderSession:
 
     def __init__(self, opened: Opened, special: Special, tokenizer: Any) -> None:
         self.device = opened.opening.provider
+        self.deployed: Deployed = opened.deployed
         self._opened, self._special, self._tokenizer = opened, special, tokenizer
         self._engine = open_engine(opened.folder, opened.opening)
         self._steps = CachedSteps(self._engine, opened)
@@ -122,10 +123,6 @@ class DecoderSession:
         assert self._opened.facts.cache is not None  # noqa: S101
         size = 2 if "float16" in self._engine.get_inputs()[-1].type else 4
         return self._opened.facts.cache.num_bytes(rows, length + max(0, num_tokens - 1), size)
-
-    @property
-    def deployed(self) -> Deployed:
-        return self._opened.deployed
 
     def kernels(self, batch: Batch, output_tokens: int | None = None) -> KernelUse:
         """Of one generation, or of one forward pass, in a session of its own."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from compressbench.core.errors import CompressbenchError, ModelError, UnsupportedError
-from compressbench.models.export_wrappers import CacheShape, DecoderGraph, EncoderGraph
+from compressbench.models.export_wrappers import CacheShape, DecoderGraph, EncoderGraph, cache_shape
 from compressbench.models.handle import ModelHandle
 from compressbench.models.heads import HEADS
 from compressbench.models.quiet import quiet
@@ -40,14 +40,19 @@ class GraphFacts(NamedTuple):
     sha256: Mapping[str, str]
 
 
-def export_graph(handle: ModelHandle, path: Path, dtype: torch.dtype, opset: int) -> tuple[str, ...]:
-    """Write the handle's model with weights and floats of `dtype`; the names of the inputs, a decoder's cache left out.
+def export_graph(
+    handle: ModelHandle, path: Path, opset: int, dtype: torch.dtype = torch.float32, is_untied: bool = False
+) -> tuple[tuple[str, ...], CacheShape | None]:
+    """Write the handle's model with weights and floats of `dtype`; the names of its inputs, and its cache if it has one.
 
+    `is_untied` gives a head that shares the table of its embeddings a copy, so that a quantizer finds a weight there.
     Raises UnsupportedError with the exporter's reason.
     """
     model: Any = handle.model
     if model.dtype != dtype or model.device.type != "cpu":
         model = copy.deepcopy(model).to("cpu", dtype)
+    if is_untied and handle.head == "causal-lm":
+        model = _untied(model)
     try:
         with quiet(), _quiet_exporter(), torch.no_grad():
             names, program = _decoder(model, opset) if handle.head == "causal-lm" else _encoder(handle, model, opset)
@@ -60,7 +65,17 @@ def export_graph(handle: ModelHandle, path: Path, dtype: torch.dtype, opset: int
         raise UnsupportedError(
             f"{type(model).__name__} can't be exported to ONNX", got=" ".join(str(error).split())[:300]
         ) from error
-    return names
+    return names, cache_shape(model.config) if handle.head == "causal-lm" else None
+
+
+def _untied(model: Any) -> Any:
+    """A copy whose head has weights of its own; other weights are shared with the model, since nothing changes them."""
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or table is None or head.weight is not table.weight:
+        return model
+    copied = copy.deepcopy(model, {id(each): each for each in model.parameters()})
+    copied.get_output_embeddings().weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    return copied
 
 
 def _without_shapes_of_weights(path: Path) -> None:

@@ -19,7 +19,21 @@ BLOCKS = ("MatMulNBits",)
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 _FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
 _ON_HOST = frozenset(
-    ("Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Add", "Sub", "Mul", "Div", "Range", "Reshape")
+    (
+        "Shape",
+        "Gather",
+        "Concat",
+        "Unsqueeze",
+        "Squeeze",
+        "Slice",
+        "Cast",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Range",
+        "Reshape",
+    )
 )
 """Operators of shapes, which every provider leaves to the CPU."""
 
@@ -44,7 +58,8 @@ def kernel_use(events: Iterable[Mapping[str, Any]], opened: Opened) -> KernelUse
             continue
         name = str(about["op_name"])
         types = [next(iter(each)) for each in about.get("input_type_shape", []) if each]
-        counts[f"{name} {_type_of(name, types)}"] += 1
+        kind = f"int{opened.deployed.notes.get('weight_bits', '?')}" if name in BLOCKS else _type_of(types)
+        counts[f"{name} {kind}"] += 1
         node = str(event["name"]).removesuffix("_kernel_time")
         if opened.wanted and name in _PRODUCTS and _has_weights(about):
             in_floats.add(node)
@@ -62,17 +77,13 @@ def _fallbacks(opened: Opened, in_floats: set[str], on_host: set[str]) -> Iterab
         yield f"operators ran on the CPU though CUDA was asked for: {', '.join(sorted(on_host)[:6])}"
 
 
-def _type_of(name: str, types: list[str]) -> str:
-    """The narrowest type among the inputs: what a product of quantized weights multiplies; 4-bit weights come packed."""
-    if name in BLOCKS:
-        return "packed"
+def _type_of(types: list[str]) -> str:
+    """The narrowest type among the inputs: what a product of quantized weights multiplies."""
     whole = [each for each in types if each in ("int8", "uint8", "int4", "uint4")]
     floats = [_FLOATS[each] for each in types if each in _FLOATS]
-    return (whole or sorted(floats) or types or ["?"])[-1] if not whole else _narrow(whole)
-
-
-def _narrow(types: list[str]) -> str:
-    return "int4" if any("int4" in each for each in types) else "int8"
+    if whole:
+        return "int4" if any("int4" in each for each in whole) else "int8"
+    return (floats or types or ["nothing"])[0]
 
 
 def _has_weights(about: Mapping[str, Any]) -> bool:

@@ -55,9 +55,7 @@ def _dynamic(source: Path, target: Path, how: Quantization, left_out: list[str])
     )  # fmt: skip
 
 
-def _static(
-    source: Path, target: Path, how: Quantization, left_out: list[str], samples: Iterable[Batch]
-) -> None:
+def _static(source: Path, target: Path, how: Quantization, left_out: list[str], samples: Iterable[Batch]) -> None:
     """Only inputs of products are rounded: what they give stays float32, so that one kernel multiplies and scales."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 

@@ -44,9 +44,7 @@ def open_engine(folder: Path, opening: Opening, profile_prefix: str | None = Non
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(
-        onnxruntime.GraphOptimizationLevel, _LEVELS[opening.graph_optimization]
-    )
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[opening.graph_optimization])
     options.intra_op_num_threads, options.inter_op_num_threads = opening.num_threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
@@ -86,6 +84,7 @@ class EncoderSession:
         import torch
 
         self.device = opened.opening.provider
+        self.deployed: Deployed = opened.deployed
         self._opened, self._torch = opened, torch
         self._names = opened.facts.inputs
         self._engine = open_engine(opened.folder, opened.opening)
@@ -119,10 +118,6 @@ class EncoderSession:
 
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
         return None
-
-    @property
-    def deployed(self) -> Deployed:
-        return self._opened.deployed
 
     def kernels(self, batch: Batch, output_tokens: int | None = None) -> KernelUse:
         """Of one forward pass, in a session of its own: profiling slows the one that is timed."""

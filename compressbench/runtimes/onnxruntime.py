@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from compressbench.core.calibration import Calibration
-from compressbench.core.deploying import Deployed, RuntimeFacts
+from compressbench.core.deploying import Deployed, Note, RuntimeFacts
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.exported import files_bytes, open_processor, prepare_from_files, read_manifest
+
+if TYPE_CHECKING:
+    from compressbench.runtimes.onnx_export import GraphFacts
+    from compressbench.runtimes.onnx_quantize import Quantization
+    from compressbench.runtimes.onnx_session import Opening
 
 _REQUIRES = ("onnx", "onnxruntime", "onnxscript")
 _HEADS = frozenset({"sequence-classification", "feature-extraction", "image-classification", "causal-lm"})
@@ -87,7 +92,7 @@ class OnnxRuntime(Spec):
         source = target if self.quantize == "none" else folder / "floats" / MODEL
         source.parent.mkdir(exist_ok=True)
         is_untied = self.quantize != "none"
-        found = export_graph(handle, source, getattr(torch, self.dtype), self.opset, is_untied)
+        names, cache = export_graph(handle, source, self.opset, getattr(torch, self.dtype), is_untied)
         exported, left_out = time.perf_counter(), ()
         if source != target:
             left_out = quantize(source, target, self._quantization(), self._samples(handle))
@@ -95,7 +100,7 @@ class OnnxRuntime(Spec):
                 path.unlink()
             source.parent.rmdir()
         sha256 = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{MODEL}*"))}
-        write_facts(folder, GraphFacts(found.inputs, found.cache, weight_bytes(target), left_out, sha256))
+        write_facts(folder, GraphFacts(names, cache, weight_bytes(target), left_out, sha256))
         seconds = {"export_s": exported - begun}
         return seconds if source == target else seconds | {"quantize_s": time.perf_counter() - exported}
 
@@ -109,24 +114,22 @@ class OnnxRuntime(Spec):
         provider = device.split(":")[0] if self.provider == "auto" else self.provider
         providers_of(provider)
         opening = Opening(provider, self.graph_optimization, torch.get_num_threads(), self.spinning)
-        opened = Opened(folder, facts, opening, Deployed(engine="", precision=""), self._wanted())
+        opened = Opened(folder, facts, opening, self._deployed(folder, facts, opening), self._wanted())
         if manifest.head == "causal-lm":
             from compressbench.runtimes.onnx_decoder import DecoderSession
 
-            session: EncoderSession | DecoderSession = DecoderSession(
-                opened, manifest.special, open_processor(folder)
-            )
+            session: EncoderSession | DecoderSession = DecoderSession(opened, manifest.special, open_processor(folder))
         else:
             session = EncoderSession(opened)
         seconds = {**manifest.seconds, "open_s": time.perf_counter() - begun}
-        session.opened = opened._replace(deployed=self._deployed(opened, seconds))
+        session.deployed = opened.deployed.model_copy(update={"seconds": seconds})
         return session
 
-    def _quantization(self) -> object:
-        from compressbench.runtimes.onnx_quantize import Quantization
+    def _quantization(self) -> Quantization:
+        from compressbench.runtimes.onnx_quantize import Quantization as Chosen
 
         names = ("per_channel", "reduce_range", "block_size", "accuracy_level", "calibrate")
-        return Quantization(kind=self.quantize, left_out=self.leave_out, **{name: getattr(self, name) for name in names})
+        return Chosen(kind=self.quantize, left_out=self.leave_out, **{name: getattr(self, name) for name in names})
 
     def _samples(self, handle: ModelHandle) -> Iterable[Batch] | None:
         """Calibration samples as the graph takes them."""
@@ -145,3 +148,32 @@ class OnnxRuntime(Spec):
         from compressbench.runtimes.onnx_profile import BLOCKS, INT8
 
         return {"none": (), "int8-dynamic": INT8, "int8-static": INT8}.get(self.quantize, BLOCKS)
+
+    def _deployed(self, folder: Path, facts: GraphFacts, opening: Opening) -> Deployed:
+        from importlib.metadata import version
+
+        notes: dict[str, Note] = {"threads": opening.num_threads, "provider": opening.provider, "opset": self.opset}
+        if facts.left_out:
+            notes["left_out"] = ", ".join(facts.left_out)
+        if self.quantize in ("int4", "int8-blocks"):
+            notes |= {"weight_bits": 4 if self.quantize == "int4" else 8, "block_size": self.block_size}
+        return Deployed(
+            engine=f"onnxruntime {version('onnxruntime')}",
+            precision=self._precision(),
+            num_files_bytes=files_bytes(folder, (".onnx", ".onnx.data")),
+            weight_bytes=facts.weight_bytes,
+            notes=notes,
+        )
+
+    def _precision(self) -> str:
+        """What products compute in: MatMulNBits rounds activations to int8 at accuracy level 4, and else unpacks weights."""
+        if self.quantize == "none":
+            return self.dtype
+        is_float = self.quantize in ("int4", "int8-blocks") and self.accuracy_level != 4
+        return "float32" if is_float else "int8"
+
+
+def _model_inputs(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Without labels."""
+    for batch in batches:
+        yield {name: tensor for name, tensor in batch.items() if name != "labels"}
