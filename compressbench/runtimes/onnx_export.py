@@ -146,7 +146,7 @@ def _exported(
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Without its remarks on operators of torchvision, on shapes it renames, and on its own deprecated calls."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
@@ -181,6 +181,7 @@ def read_facts(folder: Path) -> GraphFacts:
     return facts
 
 
+_LOGGERS = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript", "onnx_ir")
 _AGAIN = "Export the candidate again."
 
 

@@ -87,6 +87,8 @@ def _type_of(types: list[str]) -> str:
 
 
 def _has_weights(about: Mapping[str, Any]) -> bool:
-    """Whether the second input is a matrix; products of activations have a batch and heads before theirs."""
-    inputs = about.get("input_type_shape", [])
-    return len(inputs) > 1 and len(next(iter(inputs[1].values()), [])) == 2
+    """Whether the second input is a weight: a matrix, where products of activations have a batch and heads before theirs,
+    or one that the kernel has packed for itself, which a profile doesn't list.
+    """
+    inputs = [each for each in about.get("input_type_shape", []) if each]
+    return len(inputs) == 1 or len(next(iter(inputs[1].values()), [])) == 2

@@ -34,8 +34,9 @@ def quantize(source: Path, target: Path, how: Quantization, samples: Iterable[Ba
 
     Raises UnsupportedError if nothing could be quantized.
     """
-    left_out = _left_out(source, how.left_out)
     with _quiet():
+        _without_gemm(source)
+        left_out = _left_out(source, how.left_out)
         if how.kind == "int8-dynamic":
             _dynamic(source, target, how, list(left_out))
         elif how.kind == "int8-static":
@@ -43,6 +44,22 @@ def quantize(source: Path, target: Path, how: Quantization, samples: Iterable[Ba
         else:
             _blocks(source, target, how, list(left_out))
     return tuple(left_out.values())
+
+
+def _without_gemm(source: Path) -> None:
+    """Products with a bias become a MatMul and an Add in the file: the tools quantize the one and not the other."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    if not any(node.op_type == "Gemm" for node in onnx.load(source, load_external_data=False).graph.node):
+        return
+    model = ONNXModel(onnx.load(source))
+    scopes = {node.output[0]: list(node.metadata_props) for node in model.model.graph.node if node.op_type == "Gemm"}
+    model.replace_gemm_with_matmul()
+    for node in model.model.graph.node:
+        if node.op_type == "MatMul" and not node.metadata_props:
+            node.metadata_props.extend(scopes.get(node.output[0].removesuffix("_MatMul"), []))
+    model.save_model_to_file(str(source), _is_split(source))
 
 
 def _dynamic(source: Path, target: Path, how: Quantization, left_out: list[str]) -> None:

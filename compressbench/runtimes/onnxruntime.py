@@ -166,7 +166,7 @@ class OnnxRuntime(Spec):
         )
 
     def _precision(self) -> str:
-        """What products compute in: MatMulNBits rounds activations to int8 at accuracy level 4, and else unpacks weights."""
+        """What products compute in: MatMulNBits rounds activations to int8 at accuracy level 4, else it unpacks weights."""
         if self.quantize == "none":
             return self.dtype
         is_float = self.quantize in ("int4", "int8-blocks") and self.accuracy_level != 4
