@@ -1,0 +1,167 @@
+"""A language model in ONNX Runtime: one graph for prompts and steps, its key-value cache written in place.
+
+The cache's buffers are bound once as the graph's past and its present, so that a step copies nothing of it: at 125
+million parameters and a thousand positions that would be as much memory traffic as the int8 weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from compressbench.core.deploying import Deployed, KernelUse
+from compressbench.core.errors import UnsupportedError
+from compressbench.core.protocols import Batch, Decoding, Written
+from compressbench.models.own_decoding import Special
+from compressbench.runtimes.onnx_session import Opened, open_engine
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CachedSteps:
+    """`models.own_decoding.Steps` over an engine. Buffers are kept while batches need no larger ones."""
+
+    def __init__(self, engine: Any, opened: Opened) -> None:
+        import torch
+
+        assert opened.facts.cache is not None  # noqa: S101 -- a decoder's facts have it
+        self._engine, self._shape, self._device = engine, opened.facts.cache, opened.opening.provider
+        self._cache_names = [
+            each.name.removeprefix("past.") for each in engine.get_inputs()[len(opened.facts.inputs) :]
+        ]
+        self._is_half = "float16" in engine.get_inputs()[len(opened.facts.inputs)].type
+        self._last = torch.zeros(1, dtype=torch.int64)
+        self._binding: Any = None
+        self._room = (0, 0)
+
+    def start(self, batch: Batch, num_tokens: int) -> torch.Tensor:
+        import torch
+
+        from compressbench.models.export_wrappers import positions_of
+
+        ids = batch["input_ids"].cpu()
+        mask = batch["attention_mask"].cpu() if "attention_mask" in batch else torch.ones_like(ids)
+        rows, self._length = ids.shape
+        if not bool(mask[:, -1].all()):
+            raise ValueError("prompts are padded on the left, so that they all end where the writing begins")
+        self._make_room(rows, self._length + num_tokens)
+        self._masks = torch.ones(rows, self._length + num_tokens, dtype=torch.int64)
+        self._masks[:, : self._length] = mask
+        positions = positions_of(mask)
+        self._position = positions[:, -1:].contiguous()
+        kept = torch.tensor([self._length - 1])
+        return self._run(ids.contiguous(), mask.contiguous(), positions.contiguous(), kept)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        self._length += 1
+        self._position += 1
+        return self._run(tokens[:, None], self._masks[:, : self._length].contiguous(), self._position, self._last)
+
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        binding = self._binding
+        for name, tensor in (
+            ("input_ids", ids), ("attention_mask", mask), ("position_ids", positions), ("kept", kept),
+        ):  # fmt: skip
+            binding.bind_cpu_input(name, tensor.numpy())
+        binding.bind_output("logits", "cpu")
+        self._engine.run_with_iobinding(binding)
+        logits = binding.get_outputs()[len(self._cache_names)].numpy()
+        return torch.from_numpy(logits)[:, 0].float()
+
+    def _make_room(self, rows: int, positions: int) -> None:
+        """Buffers of (rows x heads x positions x size), bound as past and as present."""
+        import numpy
+        import onnxruntime
+
+        if self._room == (rows, positions):
+            return
+        shape = (rows, self._shape.num_heads, positions, self._shape.head_size)
+        empty = numpy.zeros(shape, dtype=numpy.float16 if self._is_half else numpy.float32)
+        self._buffers = [
+            onnxruntime.OrtValue.ortvalue_from_numpy(empty.copy(), self._device, 0) for _ in self._cache_names
+        ]
+        self._binding = self._engine.io_binding()
+        for name, buffer in zip(self._cache_names, self._buffers, strict=True):
+            self._binding.bind_ortvalue_input(f"past.{name}", buffer)
+            self._binding.bind_ortvalue_output(f"present.{name}", buffer)
+        self._room = (rows, positions)
+
+
+class DecoderSession:
+    """Answers on the host."""
+
+    def __init__(self, opened: Opened, special: Special, tokenizer: Any) -> None:
+        self.device = opened.opening.provider
+        self.deployed: Deployed = opened.deployed
+        self._opened, self._special, self._tokenizer = opened, special, tokenizer
+        self._engine = open_engine(opened.folder, opened.opening)
+        self._steps = CachedSteps(self._engine, opened)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Logits of every position (batch x length x vocabulary), without a cache."""
+        import torch
+
+        feeds = _whole(self._engine, self._opened, batch)
+        return torch.from_numpy(self._engine.run(["logits"], feeds)[0])
+
+    def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
+        from compressbench.models.own_decoding import greedy
+
+        return greedy(self._steps, batch, num_tokens, self._special.end, on_token)
+
+    def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
+        from compressbench.models.own_decoding import write
+
+        return write(self._steps, self._tokenizer, self._special, batch, decoding)
+
+    def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
+        """Of the positions that are filled in the end; the buffers have room for one more."""
+        rows, length = batch["input_ids"].shape
+        assert self._opened.facts.cache is not None  # noqa: S101
+        size = 2 if "float16" in self._engine.get_inputs()[-1].type else 4
+        return self._opened.facts.cache.num_bytes(rows, length + max(0, num_tokens - 1), size)
+
+    def kernels(self, batch: Batch, output_tokens: int | None = None) -> KernelUse:
+        """Of one generation, or of one forward pass, in a session of its own."""
+        from compressbench.models.own_decoding import greedy
+        from compressbench.runtimes.onnx_profile import kernels_of
+
+        def run(engine: Any) -> None:
+            if output_tokens is None:
+                engine.run(["logits"], _whole(engine, self._opened, batch))
+            else:
+                greedy(CachedSteps(engine, self._opened), batch, output_tokens, self._special.end)
+
+        return kernels_of(self._opened, run)
+
+    def synchronize(self) -> None:
+        """A run has ended when it returns."""
+
+    def close(self) -> None:
+        """Let go of the engine, its threads and the cache."""
+        del self._steps, self._engine
+
+
+def _whole(engine: Any, opened: Opened, batch: Batch) -> dict[str, Any]:
+    """Inputs of a pass over whole sequences: an empty cache, and every position's logits."""
+    import numpy
+    import torch
+
+    from compressbench.models.export_wrappers import positions_of
+
+    unknown = sorted(set(batch) - {"input_ids", "attention_mask"})
+    if unknown:
+        raise UnsupportedError("the exported graph has no such input", got=", ".join(unknown))
+    shape = opened.facts.cache
+    assert shape is not None  # noqa: S101
+    ids = batch["input_ids"].cpu()
+    mask = batch["attention_mask"].cpu() if "attention_mask" in batch else torch.ones_like(ids)
+    given = (ids, mask, positions_of(mask), torch.arange(ids.shape[1]))
+    feeds = {name: tensor.numpy() for name, tensor in zip(opened.facts.inputs, given, strict=True)}
+    caches = engine.get_inputs()[len(opened.facts.inputs) :]
+    kind = numpy.float16 if "float16" in caches[0].type else numpy.float32
+    empty = numpy.zeros((len(ids), shape.num_heads, 0, shape.head_size), dtype=kind)
+    return feeds | {each.name: empty for each in caches}
