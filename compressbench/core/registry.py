@@ -121,7 +121,13 @@ methods = Registry(
         "recover": "compressbench.methods.distillation.recover:Recover",
     },
 )
-runtimes = Registry("runtime", {"torch": "compressbench.runtimes.torch_eager:TorchEager"})
+runtimes = Registry(
+    "runtime",
+    {
+        "torch": "compressbench.runtimes.torch_eager:TorchEager",
+        "openvino": "compressbench.runtimes.openvino:OpenVino",
+    },
+)
 tasks = Registry(
     "task",
     {
