@@ -14,14 +14,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compressbench.core.deploying import RuntimeFacts
-from compressbench.core.errors import MissingDependencyError, ModelError
-from compressbench.core.protocols import Batch, Session
+from compressbench.core.errors import MissingDependencyError, ModelError, UnsupportedError
+from compressbench.core.protocols import Session
 from compressbench.core.registry import missing_distributions
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.exported import open_processor, prepare_from_files, read_manifest
 from compressbench.runtimes.openvino_compress import Quantization, quantize
 
 HEADS = frozenset({"sequence-classification", "feature-extraction", "image-classification", "causal-lm"})
+ACCEPTS = frozenset({"float32", "bfloat16", "float16"})
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
@@ -54,7 +55,7 @@ class OpenVino(Quantization):
     @property
     def facts(self) -> RuntimeFacts:
         return RuntimeFacts(
-            accepts=frozenset({"float32", "bfloat16", "float16"}),
+            accepts=ACCEPTS,
             heads=HEADS,
             devices=frozenset({"cpu"}),
             requires=self.requires if self.quantize == "none" else (*self.requires, "nncf"),
@@ -77,6 +78,8 @@ class OpenVino(Quantization):
         from compressbench.runtimes.openvino_session import MODEL, write_about
         from compressbench.runtimes.openvino_weights import weight_bytes
 
+        if handle.weights not in ACCEPTS:
+            raise UnsupportedError("openvino starts from floating-point weights", got=handle.weights)
         begun = time.perf_counter()
         converted = convert(handle)
         traced = time.perf_counter()
@@ -98,10 +101,11 @@ class OpenVino(Quantization):
 
         kept = self.precision if self.kv_cache == "precision" else "int8"
         compiled = compile_files(folder, self._settings(), (self.quantize, self.precision), _ITEM_BYTES.get(kept, 2))
+        manifest = read_manifest(folder)
+        compiled = compiled._replace(seconds={**manifest.seconds, **compiled.seconds})
         if not compiled.about.cache:
             return EncoderSession(compiled, device)
-        special = read_manifest(folder).special
-        return DecoderSession(compiled, device, special, lambda: open_processor(folder))
+        return DecoderSession(compiled, device, manifest.special, lambda: open_processor(folder))
 
     def _settings(self) -> dict[str, Any]:
         """Of the plugin. A decoder's steps follow one another, so it has one stream whatever the hint."""

@@ -147,7 +147,7 @@ def _require_plain_attention(model: Any) -> None:
             f"OpenVINO needs a decoder that takes {', '.join(sorted(missing))}", got=type(model).__name__
         )
     kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
-    if kinds or getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
+    if kinds or (getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True)):
         raise UnsupportedError(
             "the export to OpenVINO knows full attention only", got=", ".join(sorted(kinds)) or "a sliding window"
         )

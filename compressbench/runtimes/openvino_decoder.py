@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compressbench.core.protocols import Batch, Decoding, Written
 from compressbench.models.own_decoding import Special, greedy, write
 from compressbench.runtimes.openvino_feeding import as_array, mask_of, texts, whole_texts
-from compressbench.runtimes.openvino_session import Compiled, OpenVinoSession, answer, set_inputs
+from compressbench.runtimes.openvino_session import Compiled, OpenVinoSession, answer, infer, set_input
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class DecoderSession(OpenVinoSession):
 
 
 class Steps:
-    """See `models.own_decoding.Steps`. All inputs of a step lie in memory that is made once per text."""
+    """See `models.own_decoding.Steps`. What keeps its shape from step to step is set once and written in place."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -59,31 +59,44 @@ class Steps:
         mask = mask_of(batch)
         rows, length = mask.shape
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        self._position = positions[:, -1:].clone()
-        self._added = torch.zeros(rows, length + num_tokens).masked_fill_(_padding(mask, num_tokens), -torch.inf)
-        self._is_padded, self._length, self._first = bool((mask == 0).any()), length, torch.zeros(1, dtype=torch.int64)
-        self._free = torch.zeros(rows * (length + num_tokens))
-        self._beams = torch.arange(rows, dtype=torch.int32)
         self._request.reset_state()
-        return self.run(*texts(batch["input_ids"], mask, positions, torch.tensor([length - 1])))[:, 0]
+        logits = self.run(*texts(batch["input_ids"], mask, positions, torch.tensor([length - 1])))[:, 0]
+        total = length + num_tokens
+        self._length, self._is_padded = length, bool((mask == 0).any())
+        self._added = torch.zeros(rows, total).masked_fill_(_padding(mask, num_tokens), -torch.inf)
+        self._nothing = torch.zeros(rows * total)
+        self._tokens, self._position = torch.zeros(rows, 1, dtype=torch.int64), positions[:, -1:].clone()
+        first = torch.zeros(1, dtype=torch.int64)
+        self._set(self._tokens, self._mask(), self._position, first, torch.arange(rows, dtype=torch.int32))
+        return logits
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         self._length += 1
         self._position += 1
-        rows, length = len(tokens), self._length
-        if self._is_padded:
-            added = self._added[:, :length].contiguous()
-        else:
-            added = self._free[: rows * length]
-        mask = added.view(rows, 1, 1, length)
-        return self.run(tokens[:, None], mask, self._position, self._first, self._beams)[:, 0]
+        self._tokens.copy_(tokens[:, None])
+        self._held[1] = as_array(self._mask())
+        set_input(self._request, 1, self._held[1])
+        return self._infer()[:, 0]
 
     def run(self, *inputs: torch.Tensor) -> torch.Tensor:
         """One pass: logits (batch x wanted x vocabulary)."""
+        self._set(*inputs)
+        return self._infer()
+
+    def _mask(self) -> torch.Tensor:
+        """Of a step (batch x 1 x 1 x length): nothing is hidden, or the padding on the left."""
+        rows, length = len(self._tokens), self._length
+        added = self._added[:, :length].contiguous() if self._is_padded else self._nothing[: rows * length]
+        return added.view(rows, 1, 1, length)
+
+    def _set(self, *inputs: torch.Tensor) -> None:
         self._held = [as_array(tensor) for tensor in inputs]  # the engine reads this memory, and doesn't own it
-        set_inputs(self._request, self._held)
-        self._request.infer()
-        return answer(self._request)
+        for number, array in enumerate(self._held):
+            set_input(self._request, number, array)
+
+    def _infer(self) -> torch.Tensor:
+        infer(self._request)
+        return answer(self._request)  # type: ignore[no-any-return]
 
 
 def _padding(mask: torch.Tensor, num_tokens: int) -> torch.Tensor:

@@ -28,10 +28,14 @@ def encoder_inputs(batch: Batch, names: Sequence[str]) -> list[torch.Tensor]:
 
     Raises UnsupportedError for an input that the graph doesn't have: the answer would not depend on it.
     """
+    _require_known(batch, names)
+    return [batch[name] if name in batch else _usual(name, batch["input_ids"]) for name in names]
+
+
+def _require_known(batch: Batch, names: Sequence[str]) -> None:
     unknown = batch.keys() - set(names) - _NOT_NEEDED
     if unknown:
         raise UnsupportedError("the exported model has no such input", got=", ".join(sorted(unknown)))
-    return [batch[name] if name in batch else _usual(name, batch["input_ids"]) for name in names]
 
 
 def _usual(name: str, ids: torch.Tensor) -> torch.Tensor:
@@ -44,6 +48,7 @@ def mask_of(batch: Batch) -> torch.Tensor:
 
 def whole_texts(batch: Batch) -> tuple[torch.Tensor, ...]:
     """A decoder's inputs for the logits of all positions, which are counted from the first column as transformers does."""
+    _require_known(batch, ("input_ids", "attention_mask", "position_ids"))
     ids = batch["input_ids"]
     where = torch.arange(ids.shape[1])
     positions = batch["position_ids"] if "position_ids" in batch else where.expand(ids.shape)

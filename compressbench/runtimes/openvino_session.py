@@ -68,7 +68,9 @@ class Compiled(NamedTuple):
     cache_item_bytes: int = 4
 
 
-def compile_files(folder: Path, settings: Mapping[str, Any], options: tuple[str, str], cache_bytes: int) -> Compiled:
+def compile_files(
+    folder: Path, settings: Mapping[str, Any], options: tuple[str, str], cache_item_bytes: int
+) -> Compiled:
     """Raises ModelError if the files are missing or broken."""
     import openvino as ov
 
@@ -85,7 +87,7 @@ def compile_files(folder: Path, settings: Mapping[str, Any], options: tuple[str,
     seconds = {"open_s": read - begun, "compile_s": time.perf_counter() - read}
     num_bytes = sum((folder / name).stat().st_size for name in (MODEL, WEIGHTS))
     streams = int(compiled.get_property("NUM_STREAMS"))
-    return Compiled(compiled, about, options, streams, seconds, num_bytes, cache_bytes)
+    return Compiled(compiled, about, options, streams, seconds, num_bytes, cache_item_bytes)
 
 
 class OpenVinoSession:
@@ -151,13 +153,13 @@ class EncoderSession(OpenVinoSession):
         rows = len(arrays[0])
         parts = min(rows, len(self._requests))
         if parts == 1:
-            set_inputs(self._request, arrays)
-            self._request.infer()
+            _set_all(self._request, arrays)
+            infer(self._request)
             return answer(self._request)
         size = -(-rows // parts)
         used = self._requests[: -(-rows // size)]
         for number, request in enumerate(used):
-            set_inputs(request, [array[number * size : (number + 1) * size] for array in arrays])
+            _set_all(request, [array[number * size : (number + 1) * size] for array in arrays])
             request.start_async()
         for request in used:
             request.wait()
@@ -168,12 +170,21 @@ class EncoderSession(OpenVinoSession):
         super().close()
 
 
-def set_inputs(request: Any, arrays: Sequence[Any]) -> None:
-    """The engine reads these arrays where they are; the caller keeps them until the request is done."""
+def _set_all(request: Any, arrays: Sequence[Any]) -> None:
+    for number, array in enumerate(arrays):
+        set_input(request, number, array)
+
+
+def set_input(request: Any, number: int, array: Any) -> None:
+    """The engine reads this array where it is; the caller keeps it until the request is done."""
     import openvino as ov
 
-    for number, array in enumerate(arrays):
-        request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
+    request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
+
+
+def infer(request: Any) -> None:
+    """Run it; the engine's binding would otherwise copy all outputs for a result that nobody reads."""
+    request.infer(share_outputs=True)
 
 
 def answer(request: Any) -> Any:

@@ -10,12 +10,12 @@ _ROWS_OF = "Gather"
 
 def weight_bytes(graph: Any) -> int:
     """Stored bytes of all constants, scales and zero points included, that aren't read by rows alone (embeddings)."""
-    total = 0
-    for node in graph.get_ops():
-        if node.get_type_name() == "Constant":
-            if not all(_reads_rows(reader) for reader in node.output(0).get_target_inputs()):
-                total += node.get_byte_size()
-    return total
+    constants = [node for node in graph.get_ops() if node.get_type_name() == "Constant"]
+    return sum(node.get_byte_size() for node in constants if not all(map(_reads_rows, _readers(node))))
+
+
+def _readers(node: Any) -> list[Any]:
+    return list(node.output(0).get_target_inputs())
 
 
 def _reads_rows(reader: Any) -> bool:
@@ -25,7 +25,7 @@ def _reads_rows(reader: Any) -> bool:
         return bool(reader.get_index() == 0)
     if node.get_type_name() not in _WIDENS or not _is_constant(node):
         return False
-    return all(_reads_rows(following) for following in node.output(0).get_target_inputs())
+    return all(map(_reads_rows, _readers(node)))
 
 
 def _is_constant(node: Any) -> bool:
