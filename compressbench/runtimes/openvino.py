@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from compressbench.core.deploying import RuntimeFacts
 from compressbench.core.errors import MissingDependencyError, ModelError, UnsupportedError
@@ -41,6 +41,11 @@ class OpenVino(Quantization):
     )
     activation_group: int = Field(
         0, ge=0, description="weights alone: activations that share a scale when rounded to int8 at run time; 0: never"
+    )
+    static_shapes: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        (),
+        max_length=8,
+        description="encoders: (batch, length) of inputs that get a graph of their own, with its memory",
     )
     kv_cache: Literal["precision", "int8"] = Field("precision", description="what a decoder keeps keys and values in")
 
@@ -97,10 +102,11 @@ class OpenVino(Quantization):
             raise ModelError("openvino runs on the CPU here", got=device)
         self._require_installed()
         from compressbench.runtimes.openvino_decoder import DecoderSession
-        from compressbench.runtimes.openvino_session import EncoderSession, compile_files
+        from compressbench.runtimes.openvino_session import EncoderSession, Settings, compile_files
 
         kept = self.precision if self.kv_cache == "precision" else "int8"
-        compiled = compile_files(folder, self._settings(), (self.quantize, self.precision), _ITEM_BYTES.get(kept, 2))
+        settings = Settings(self._settings(), self.static_shapes)
+        compiled = compile_files(folder, settings, (self.quantize, self.precision), _ITEM_BYTES.get(kept, 2))
         manifest = read_manifest(folder)
         compiled = compiled._replace(seconds={**manifest.seconds, **compiled.seconds})
         if not compiled.about.cache:

@@ -56,8 +56,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Settings(NamedTuple):
+    """`plugin` are the plugin's properties; every shape (batch, length) of `shapes` gets a compiled model of its own."""
+
+    plugin: Mapping[str, Any]
+    shapes: Sequence[tuple[int, int]] = ()
+
+
 class Compiled(NamedTuple):
-    """A compiled model and all that is known of it. `options` are the runtime's words for quantization and precision."""
+    """A compiled model and all that is known of it. `options` are the runtime's words for quantization and precision.
+
+    `fixed` are models for one shape of inputs (batch, length), `model` is the one for all others.
+    """
 
     model: Any
     about: About
@@ -66,11 +76,10 @@ class Compiled(NamedTuple):
     seconds: Mapping[str, float]
     num_files_bytes: int
     cache_item_bytes: int = 4
+    fixed: Mapping[tuple[int, ...], Any] = {}
 
 
-def compile_files(
-    folder: Path, settings: Mapping[str, Any], options: tuple[str, str], cache_item_bytes: int
-) -> Compiled:
+def compile_files(folder: Path, settings: Settings, options: tuple[str, str], cache_item_bytes: int) -> Compiled:
     """Raises ModelError if the files are missing or broken."""
     import openvino as ov
 
@@ -80,14 +89,24 @@ def compile_files(
     try:
         model = core.read_model(folder / MODEL, folder / WEIGHTS)
         read = time.perf_counter()
-        compiled = core.compile_model(model, "CPU", dict(settings))
+        compiled = core.compile_model(model, "CPU", dict(settings.plugin))
+        fixed = {} if about.cache else {shape: _for_shape(core, model, shape, settings) for shape in settings.shapes}
     except RuntimeError as error:
         first = str(error).strip().split("\n")[0]
         raise ModelError("OpenVINO can't read or compile the model", where=str(folder), got=first[:200]) from error
     seconds = {"open_s": read - begun, "compile_s": time.perf_counter() - read}
     num_bytes = sum((folder / name).stat().st_size for name in (MODEL, WEIGHTS))
     streams = int(compiled.get_property("NUM_STREAMS"))
-    return Compiled(compiled, about, options, streams, seconds, num_bytes, cache_item_bytes)
+    return Compiled(compiled, about, options, streams, seconds, num_bytes, cache_item_bytes, fixed)
+
+
+def _for_shape(core: Any, model: Any, shape: tuple[int, int], settings: Settings) -> Any:
+    """Kernels that know their sizes were 1.2 times as fast (MiniLM in int8, batch 1, 32 tokens)."""
+    own = model.clone()
+    own.reshape(
+        {port.get_any_name(): list(shape) for port in own.inputs if len(port.get_partial_shape()) == len(shape)}
+    )
+    return core.compile_model(own, "CPU", dict(settings.plugin))
 
 
 class OpenVinoSession:
@@ -119,7 +138,8 @@ class OpenVinoSession:
             self.generate(batch, min(output_tokens, 2))
         else:
             self(batch)
-        return kernel_use(nodes(self._compiled.model), *self._compiled.options)
+        model = self._compiled.fixed.get(tuple(next(iter(batch.values())).shape), self._compiled.model)
+        return kernel_use(nodes(model), *self._compiled.options)
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         raise NotImplementedError
@@ -134,7 +154,7 @@ class OpenVinoSession:
     def close(self) -> None:
         """Let go of the engine's memory."""
         del self._request
-        self._compiled = self._compiled._replace(model=None)
+        self._compiled = self._compiled._replace(model=None, fixed={})
 
 
 class EncoderSession(OpenVinoSession):
@@ -143,6 +163,7 @@ class EncoderSession(OpenVinoSession):
     def __init__(self, compiled: Compiled, device: str) -> None:
         super().__init__(compiled, device)
         extra = compiled.num_streams - 1
+        self._fixed = {shape: model.create_infer_request() for shape, model in compiled.fixed.items()}
         self._requests = [self._request, *(compiled.model.create_infer_request() for _ in range(extra))]
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -150,12 +171,13 @@ class EncoderSession(OpenVinoSession):
         import torch
 
         arrays = [as_array(tensor) for tensor in encoder_inputs(batch, self._compiled.about.inputs)]
+        request = self._fixed.get(arrays[0].shape)
+        if request is not None:
+            return _one_pass(request, arrays)
         rows = len(arrays[0])
         parts = min(rows, len(self._requests))
         if parts == 1:
-            _set_all(self._request, arrays)
-            infer(self._request)
-            return answer(self._request)
+            return _one_pass(self._request, arrays)
         size = -(-rows // parts)
         used = self._requests[: -(-rows // size)]
         for number, request in enumerate(used):
@@ -166,8 +188,14 @@ class EncoderSession(OpenVinoSession):
         return torch.cat([answer(request) for request in used])
 
     def close(self) -> None:
-        del self._requests
+        del self._requests, self._fixed
         super().close()
+
+
+def _one_pass(request: Any, arrays: Sequence[Any]) -> torch.Tensor:
+    _set_all(request, arrays)
+    infer(request)
+    return answer(request)  # type: ignore[no-any-return]
 
 
 def _set_all(request: Any, arrays: Sequence[Any]) -> None:

@@ -123,6 +123,16 @@ def test_streams_share_a_batch_and_keep_the_order_of_its_rows(folders: Any) -> N
         assert largest_difference(session, handle, texts(rows, 6)) < LIMIT
 
 
+def test_a_static_shape_has_a_graph_of_its_own_and_others_go_on_as_before(folders: Any) -> None:
+    handle, folder = folders["tiny_classifier"]
+    session = OpenVino(static_shapes=((2, 6), (1, 9))).open(folder, "cpu")
+    for rows, length in [(2, 6), (1, 9), (1, 6), (2, 6)]:
+        assert largest_difference(session, handle, texts(rows, length)) < LIMIT
+    general, fixed = (session.kernels(texts(rows, 6)) for rows in (3, 2))  # type: ignore[attr-defined]
+    assert general.counts != fixed.counts  # sizes that are known need no nodes that find them out
+    assert any(name.startswith(fixed.wanted) for name in fixed.counts)
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_embedded_language_model_writes_the_same_tokens(rows: int) -> None:
     handle = load_model(ModelSpec(id="embedded:shakespeare-lm"), "causal-lm")
