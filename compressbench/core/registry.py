@@ -126,6 +126,7 @@ runtimes = Registry(
     {
         "torch": "compressbench.runtimes.torch_eager:TorchEager",
         "onnxruntime": "compressbench.runtimes.onnxruntime:OnnxRuntime",
+        "openvino": "compressbench.runtimes.openvino:OpenVino",
     },
 )
 tasks = Registry(

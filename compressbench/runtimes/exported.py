@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -36,10 +37,15 @@ class Manifest(NamedTuple):
 
 def prepare_from_files(runtime: RunsFiles[ModelHandle], name: str, handle: ModelHandle, device: str) -> Session:
     """Export into a folder that lives as long as the session, and open it. `name` is the runtime's in the registry."""
-    owned = tempfile.TemporaryDirectory(prefix="compressbench-export-")
-    export_whole(runtime, name, handle, Path(owned.name))
-    session = runtime.open(Path(owned.name), device)
-    session.owned_folder = owned  # type: ignore[attr-defined]  # removed when the session goes
+    owned = tempfile.TemporaryDirectory(prefix="compressbench-export-", ignore_cleanup_errors=True)
+    try:
+        export_whole(runtime, name, handle, Path(owned.name))
+        session = runtime.open(Path(owned.name), device)
+    except BaseException:
+        owned.cleanup()
+        raise
+    weakref.finalize(session, owned.cleanup)  # left to itself, the folder warns when it goes
+    session.owned_folder = owned  # type: ignore[attr-defined]
     return session
 
 
