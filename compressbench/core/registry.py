@@ -121,7 +121,13 @@ methods = Registry(
         "recover": "compressbench.methods.distillation.recover:Recover",
     },
 )
-runtimes = Registry("runtime", {"torch": "compressbench.runtimes.torch_eager:TorchEager"})
+runtimes = Registry(
+    "runtime",
+    {
+        "torch": "compressbench.runtimes.torch_eager:TorchEager",
+        "torch-compile": "compressbench.runtimes.torch_compile:TorchCompile",
+    },
+)
 tasks = Registry(
     "task",
     {
