@@ -1,4 +1,4 @@
-"""A compiled function that counts what torch.compile did for it: seconds, graphs, recompilations, parts left to eager PyTorch.
+"""A compiled function that counts what torch.compile did for it: seconds, graphs, recompilations, parts left eager.
 
 Every function gets a code object and a region of its own (`isolate_recompiles`), because dynamo keeps its compiled
 graphs, and its limit of eight of them, by code object: two compiled models alive at once neither evict each other nor
