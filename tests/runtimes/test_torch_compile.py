@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_too_many_shapes_are_run_eagerly_and_told(caplog: pytest.LogCaptureFixtu
     use = session.kernels(ids_of(1, 12))
     assert use is not None
     assert any("limit of recompilations" in each for each in use.fallbacks)
-    assert not caplog.records
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert session.deployed.notes["num_graphs"] == 8
 
 
