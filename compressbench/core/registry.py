@@ -127,6 +127,7 @@ runtimes = Registry(
         "torch": "compressbench.runtimes.torch_eager:TorchEager",
         "onnxruntime": "compressbench.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "compressbench.runtimes.openvino:OpenVino",
+        "torch-compile": "compressbench.runtimes.torch_compile:TorchCompile",
     },
 )
 tasks = Registry(

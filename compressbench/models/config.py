@@ -13,11 +13,26 @@ from compressbench.core.names import did_you_mean
 
 EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
 """Name -> folder; the last is all of the encoder's own distribution."""
+RANDOM = {"llama-125m": "llama_125m"}
+"""Name -> file in random/: shapes with random weights, for speed only."""
 _PREFIX = "embedded:"
+_RANDOM_PREFIX = "random:"
 
 
 def is_embedded(model_id: str) -> bool:
     return model_id.startswith(_PREFIX)
+
+
+def is_random(model_id: str) -> bool:
+    return model_id.startswith(_RANDOM_PREFIX)
+
+
+def random_config(model_id: str) -> Path:
+    """The configuration of a model that is made, not loaded. Raises ModelError if there is no such."""
+    name = model_id.removeprefix(_RANDOM_PREFIX)
+    if name not in RANDOM:
+        raise ModelError(f"unknown random model '{name}'", do=did_you_mean(name, RANDOM))
+    return Path(__file__).parent / "random" / f"{RANDOM[name]}.json"
 
 
 def is_local(model_id: str) -> bool:
@@ -65,13 +80,17 @@ def read_config(model_id: str) -> dict[str, Any] | None:
 
     Raises ModelError if the file can't be read as JSON.
     """
-    folder = model_folder(model_id)
-    if folder is None:
-        return None
+    if is_random(model_id):
+        path: Path = random_config(model_id)
+    else:
+        folder = model_folder(model_id)
+        if folder is None:
+            return None
+        path = folder / "config.json"
     try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
-        raise ModelError("config.json can't be read", where=str(folder), got=str(error)) from error
+        raise ModelError("config.json can't be read", where=str(path.parent), got=str(error)) from error
 
 
 def weight_format(model_id: str, dtype: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from compressbench.models.packed_op import number_of
 from compressbench.models.stored_layer import Layout, StoredLayer
 
 _MIN_ROWS_OF_CUDA_INT_MM = 17
@@ -98,7 +99,7 @@ class Int8DynamicLinear(Int8Linear):
             self._pack(weight, scale, None if bias is None else bias.detach())
 
     def _pack(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._has_bias = bias is not None
+        self._has_bias, self.number = bias is not None, number_of(self)
         previous = torch.backends.quantized.engine
         with warnings.catch_warnings():
             # quantized tensor types are deprecated in favour of torchao, whose CPU kernels are slower in eager mode
@@ -139,6 +140,9 @@ class Int8DynamicLinear(Int8Linear):
             y = int8_rows_matmul(rows, self.weight, self.weight_scale)
             y = y if self.bias is None else y + self.bias
             return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+        if torch.compiler.is_compiling():
+            compiled: torch.Tensor = torch.ops.compressbench.int8_dynamic(x.float(), self.number, self.out_features)
+            return compiled.to(x.dtype)
         product: torch.Tensor = torch.ops.quantized.linear_dynamic(x.float(), self.packed, self.reduce_range)
         return product.to(x.dtype)
 

@@ -1,4 +1,4 @@
-"""Weights into a handle: embedded, from a local folder, or from the Hub. Safetensors only."""
+"""Weights into a handle: embedded, from a local folder, or from the Hub. Safetensors only, or random by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from safetensors import SafetensorError
 
 from compressbench.core.errors import ModelError, UnsupportedError
 from compressbench.models.artefact import load_artefact, read_manifest
-from compressbench.models.config import encoder_folder, is_embedded, model_folder
+from compressbench.models.config import encoder_folder, is_embedded, is_random, model_folder
 from compressbench.models.handle import ModelHandle, Supplies
 from compressbench.models.heads import automatic_class, load_processor
 from compressbench.models.library_layers import adopt_library_layers
 from compressbench.models.parts import cast_weights
 from compressbench.models.quiet import quiet
+from compressbench.models.random_model import make_random
 from compressbench.models.size import stored_layers
 from compressbench.recipe.schema import ModelSpec
 from compressbench.records.record import ModelSource
@@ -56,6 +57,8 @@ def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Sup
 
 def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:
     """Model, tokenizer, revision, and the weight format of what is quantized already ("" for anything else)."""
+    if is_random(spec.id):
+        return (*make_random(spec, head), "")
     folder = model_folder(spec.id)
     if is_embedded(spec.id) and spec.id.endswith("minilm-banking77"):
         return (*_load_minilm(spec, head, folder), "")

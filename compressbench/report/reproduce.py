@@ -16,7 +16,7 @@ from compressbench.records.record import Record
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!-]{0,63}(\+[A-Za-z0-9.]{1,32})?")
 _LIKE_A_NUMBER = re.compile(r"[-+.0-9][-+.0-9_a-fA-FxXoO]*")
 _FIRST = ("compressbench", "torch", "transformers", "tokenizers")
-_COMES_WITH_IT = "embedded:"
+_COMES_WITH_IT = ("embedded:", "random:")
 
 
 def reproduce(record: Record) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class TorchSession:
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Logits; of an encoder without a head its last hidden states (batch x length x hidden)."""
         with self._torch.inference_mode():
-            output = self._model(**self._on_device(batch))
+            output = self._model(**self.on_device(batch))
         return output.logits if hasattr(output, "logits") else output.last_hidden_state  # type: ignore[no-any-return]
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
@@ -49,7 +49,7 @@ class TorchSession:
         Penalties, forced tokens, beams, sampling and time limits would make an arm do other work than its rival. No
         sequence ends before its last token, which is why tokens that end a text are never chosen.
         """
-        model, inputs, config = self._model, self._on_device(batch), self._greedy_config(num_tokens)
+        model, inputs, config = self._model, self.on_device(batch), self._greedy_config(num_tokens)
         streamer = None if on_token is None else _Streamer(on_token)
         its_own = model.generation_config
         model.generation_config = config  # transformers fills what an explicit one leaves open from this one
@@ -63,7 +63,7 @@ class TorchSession:
         """Texts for left-padded prompts, each up to its own end (`models.writing`)."""
         from compressbench.models.writing import write
 
-        return write(self._model, self._tokenizer, self._on_device(batch), decoding)
+        return write(self._model, self._tokenizer, self.on_device(batch), decoding)
 
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
         """What the key-value cache holds when the last of `num_tokens` tokens is there (0: after a forward pass); None
@@ -71,7 +71,7 @@ class TorchSession:
         """
         from compressbench.models.kv_cache import cache_bytes
 
-        return cache_bytes(self._model, self._on_device(batch), num_tokens)
+        return cache_bytes(self._model, self.on_device(batch), num_tokens)
 
     def last_logits(
         self, sequences: Sequence[Sequence[int]], num_last: Sequence[int], groups: Sequence[int]
@@ -90,6 +90,15 @@ class TorchSession:
         """Let go of the model."""
         del self._model
 
+    def on_device(self, batch: Batch) -> dict[str, Any]:
+        """The inputs where the model is; floating ones (pixels, audio features) in its type."""
+        if not self._is_cuda and not any(tensor.is_floating_point() for tensor in batch.values()):
+            return dict(batch)
+        return {
+            name: tensor.to(self.device, self._dtype if tensor.is_floating_point() else None, non_blocking=True)
+            for name, tensor in batch.items()
+        }
+
     def _greedy_config(self, num_tokens: int) -> GenerationConfig:
         if self._greedy is None or self._greedy.max_new_tokens != num_tokens:
             from transformers import GenerationConfig
@@ -100,15 +109,6 @@ class TorchSession:
                 **special, do_sample=False, use_cache=True, min_new_tokens=num_tokens, max_new_tokens=num_tokens
             )
         return self._greedy
-
-    def _on_device(self, batch: Batch) -> dict[str, Any]:
-        """The inputs where the model is; floating ones (pixels, audio features) in its type."""
-        if not self._is_cuda and not any(tensor.is_floating_point() for tensor in batch.values()):
-            return dict(batch)
-        return {
-            name: tensor.to(self.device, self._dtype if tensor.is_floating_point() else None, non_blocking=True)
-            for name, tensor in batch.items()
-        }
 
 
 class _Streamer:

@@ -1,0 +1,38 @@
+"""The kernels of one call with the types of the tensors that they read, from PyTorch's profiler."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+_TYPES = {
+    "float": "float32", "double": "float64", "c10::BFloat16": "bfloat16", "c10::Half": "float16",
+    "signed char": "int8", "unsigned char": "uint8", "c10::Float8_e4m3fn": "float8",
+}  # fmt: skip
+_REGION = re.compile(r"(Torch-Compiled Region|## Call CompiledFxGraph).*")
+_NOISE = re.compile(r"Pregraph|TorchDynamo|^cuda[A-Z]|^cu[A-Z]|^## (?!Call)|^aten::(empty|as_strided|resolve_conj)")
+
+
+def profiled(call: Callable[[], None], device: str) -> dict[str, int]:
+    """How often each ran, e.g. "aten::_weight_int8pack_mm bfloat16 int8": 48; the most frequent first."""
+    # the profiler's native part announces itself on the terminal otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    import torch
+
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.startswith("cuda"):
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
+        call()
+    counts = Counter(_named(event.name, event.input_dtypes or ()) for event in profile.events() or ())
+    counts.pop("", None)
+    return dict(counts.most_common())
+
+
+def _named(name: str, types: Sequence[str]) -> str:
+    if _NOISE.search(name):
+        return ""
+    known = dict.fromkeys(_TYPES[each] for each in types if each in _TYPES)
+    return " ".join([_REGION.sub(r"\1", name).removeprefix("## "), *known])
