@@ -2,8 +2,8 @@
 
     python training/dlrm_synthetic_clicks.py [--rows N] [--out FOLDER] [--data FOLDER]
 
-Training sees more impressions than are shipped (the shipped training rows are the first of them) and none of the test split,
-which has draws of its own. Weights are stored as float16, and the published scores are those of the stored file.
+Training sees more impressions than are shipped (the shipped training rows are the first of them) and none of the test
+split, which has draws of its own. Weights are stored as float16, and the published scores are those of the stored file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What turns the columns of a click log into a recommendation model's inputs: ids to rows of tables, counts to logarithms."""
+"""What turns columns of a click log into a recommendation model's inputs: ids to rows of tables, counts to logarithms."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from compressbench.core.errors import DataError
 class ClickFeatures(FeatureExtractionMixin):  # type: ignore[misc]  # transformers ships no types
     """Columns by name, in the order in which the model reads them, and how many rows each table has.
 
-    A categorical value finds its row by hashing (Weinberger et al. 2009, arXiv:0902.2206): a whole number modulo the rows of
-    its table, a text by the CRC-32 of `column=text` modulo the same. Values that meet in one row share it, ones that no
+    A categorical value finds its row by hashing (Weinberger et al. 2009, arXiv:0902.2206): a whole number modulo the rows
+    of its table, a text by the CRC-32 of `column=text` modulo the same. Values that meet in one row share it, ones that no
     training has seen too. A count becomes log(1 + count), one below zero counts as zero.
     """
 

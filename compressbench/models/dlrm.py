@@ -1,12 +1,13 @@
 """A recommendation model as one Hugging Face model: DLRM (Naumov et al. 2019, arXiv:1906.00091).
 
-Counts go through a small network (the bottom one), every categorical value looks a vector up in its table, all pairs of these
-vectors are multiplied, and a second network (the top one) makes log-odds of a click of the products.
+Counts go through a small network (the bottom one), every categorical value looks a vector up in its table, all pairs of
+these vectors are multiplied, and a second network (the top one) makes log-odds of a click of the products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class DlrmForClickPrediction(PreTrainedModel):  # type: ignore[misc]
         dense_features: Tensor,
         sparse_ids: Tensor,
         labels: Tensor | None = None,
-        return_dict: bool | None = None,  # noqa: ARG002 -- what trainers pass to every model
+        return_dict: bool | None = None,
     ) -> SequenceClassifierOutput:
         """Logits (batch x 2): zero and the log-odds of a click, whose softmax is the probability; with `labels` (batch,)
         also the mean log loss in nats.
@@ -104,7 +105,7 @@ def register() -> type[DlrmForClickPrediction]:
 
 
 def _stack(sizes: Sequence[int]) -> nn.ModuleList:
-    return nn.ModuleList(nn.Linear(left, right) for left, right in zip(sizes, sizes[1:], strict=False))
+    return nn.ModuleList(nn.Linear(left, right) for left, right in pairwise(sizes))
 
 
 def _run(layers: nn.ModuleList, x: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from compressbench.core.spec import content_hash
 
 class Head(NamedTuple):
     """`auto_class` and `processor` are automatic classes of transformers: of the model, and of its tokenizer, image
-    processor, or both of a sound's features and a tokenizer; "" where transformers has none. `endings` are those of the architectures that have the head,
-    `extra` the optional dependencies of its processor (an extra, and the distribution that must be there).
+    processor, or both of a sound's features and a tokenizer; "" where they are ours. `endings` are those of the
+    architectures that have the head, `extra` the optional dependencies of its processor (an extra, and the distribution
+    that must be there).
 
     `reads_tokens` says that an input is a row of token ids, `is_trained_on` that a labelled sample has a loss here.
     """

@@ -1,4 +1,4 @@
-"""An embedding table of low-bit rows, each with a scale and a smallest value of its own, in the layout of PyTorch's kernels."""
+"""An embedding table of low-bit rows, each with a scale and a smallest value of its own, as PyTorch's kernels read them."""
 
 from __future__ import annotations
 

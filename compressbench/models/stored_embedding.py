@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-import torch
 from torch import nn
 
 from compressbench.core.errors import UnsupportedError

@@ -1,4 +1,4 @@
-"""The methods on embedding tables, on a recommendation model and on token embeddings: done, audited, saved, loaded again."""
+"""The methods on embedding tables, on a recommendation model and on token embeddings: done, audited, saved, loaded."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from compressbench.models.dlrm import DlrmConfig, DlrmForClickPrediction
 from compressbench.models.load import load_model
 from compressbench.models.parts import target_linears
 from compressbench.models.size import count_weights
-from compressbench.models.work import count_work
 from compressbench.models.widths import family_of
+from compressbench.models.work import count_work
 from compressbench.recipe.schema import ModelSpec
 from compressbench.testing import tiny_click_model
 

@@ -61,7 +61,7 @@ class RowStep(Step):
 
 
 def lowest(scores: Mapping[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:
-    """Which rows are among the `fraction` (rounded down) with the lowest scores over all tables, by table a boolean mask."""
+    """Which rows are among the `fraction` (rounded down) with the lowest scores over all tables: a mask by table."""
     import torch
 
     together = torch.cat([score.double().cpu() for score in scores.values()]).flip(0)
