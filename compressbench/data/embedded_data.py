@@ -12,6 +12,7 @@ EMBEDDED_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "shakespeare-choices": {"test": "test.parquet"},
         "shakespeare-last-words": {"test": "test.parquet"},
         "synthetic-clicks": {"train": "train.parquet", "test": "test.parquet"},
+        "synthetic-shapes": {"train": "train.parquet", "test": "test.parquet"},
     }
 )
 """Name -> split -> file, for tables."""

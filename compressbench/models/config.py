@@ -15,6 +15,7 @@ EMBEDDED = {
     "minilm-banking77": "minilm_banking77",
     "shakespeare-lm": "shakespeare_lm",
     "dlrm-synthetic-clicks": "dlrm_synthetic_clicks",
+    "vit-synthetic-shapes": "vit_synthetic_shapes",
     "all-minilm-l6-v2": "",
 }
 """Name -> folder; the last is all of the encoder's own distribution."""
