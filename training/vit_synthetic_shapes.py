@@ -2,7 +2,7 @@
 
     python training/vit_synthetic_shapes.py [--pictures N] [--epochs N] [--out FOLDER] [--data FOLDER]
 
-Training sees more pictures than are shipped (the shipped training pictures are the first of them) and none of the test split.
+Training sees more pictures than are shipped (the shipped training pictures are the first of them), none of the test split.
 Weights are stored as float16, and the published accuracy is that of the stored file.
 """
 

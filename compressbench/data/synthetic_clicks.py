@@ -89,7 +89,7 @@ def _world() -> _World:
     }
     # a random order of random numbers, because numpy promises less of its own shuffling
     order = {field: generator.random(size).argsort(kind="stable") for field, size in SIZES.items()}
-    return _World(effects, vectors, order)  # type: ignore[arg-type]
+    return _World(effects, vectors, order)
 
 
 def _zipf(size: int) -> Any:

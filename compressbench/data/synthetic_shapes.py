@@ -28,7 +28,8 @@ def _picture(shape: str, draws: Any) -> Any:
     """Uniform draws: place, size, darkness of ground and figure, and noise for every pixel."""
     import numpy as np
 
-    across, down, size, ground, contrast, noise = (*draws[:5], draws[5:].reshape(SIZE, SIZE))
+    across, down, size, ground, contrast = draws[:5]
+    noise = draws[5:].reshape(SIZE, SIZE)
     radius = 3 + 3 * size
     x, y = (np.arange(SIZE) - (radius + side * (SIZE - 1 - 2 * radius)) for side in (across, down))
     inside = _inside(shape, x[None, :] / radius, y[:, None] / radius)
