@@ -33,3 +33,18 @@ def test_every_shape_is_there_about_as_often_and_has_its_name() -> None:
     assert np.bincount(labels, minlength=8).min() > 125 - 4 * 125**0.5
     samples = load_samples("embedded:synthetic-shapes", split="test", columns={"image": "image", "label": "label"})
     assert samples.label_names == SHAPES
+
+
+def test_the_embedded_model_has_the_accuracy_that_its_page_says() -> None:
+    from compressbench.core.progress import SilentProgress
+    from compressbench.core.watching import Unwatched
+    from compressbench.models.load import load_model
+    from compressbench.recipe.schema import ModelSpec
+    from compressbench.runtimes.torch_eager import TorchEager
+    from compressbench.tasks.image_classification import ImageClassification
+
+    task = ImageClassification(data="embedded:synthetic-shapes")
+    handle, samples = load_model(ModelSpec(id="embedded:vit-synthetic-shapes"), task.head), task.load()
+    task.check_model(handle, samples)
+    rows = task.evaluate(TorchEager().prepare(handle, "cpu"), handle, samples, SilentProgress(), Unwatched())
+    assert task.summarize(rows) == pytest.approx(0.776, abs=0.003)
