@@ -71,7 +71,8 @@ class RowwiseEmbedding(StoredEmbedding):
         codes, scale, zero = self._parts(fused)
         shifts = torch.arange(0, 8, self.bits, dtype=torch.uint8, device=fused.device)
         unpacked = ((codes[:, :, None] >> shifts) & (2**self.bits - 1)).flatten(1)
-        return unpacked.float() * scale.float() + zero.float()
+        rows: torch.Tensor = unpacked.float() * scale.float() + zero.float()
+        return rows
 
     def _parts(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Codes (rows x code_bytes, uint8), scale and zero (rows x 1)."""

@@ -29,7 +29,7 @@ class SharedRowsEmbedding(StoredEmbedding):
     def __init__(self, row_of: torch.Tensor, rows: torch.Tensor) -> None:
         super().__init__(len(row_of), rows.shape[1])
         self.register_buffer("row_of", row_of)
-        self.rows = nn.Embedding(*rows.shape, device="meta")
+        self.rows = nn.Embedding(len(rows), rows.shape[1], device="meta")
         self.rows.weight = nn.Parameter(rows.detach().clone(memory_format=torch.contiguous_format))
 
     @classmethod

@@ -104,7 +104,7 @@ class ClickPrediction(FromData):
         inputs = _inputs(handle, samples, range(len(samples)))
         inputs["labels"] = torch.tensor(samples.columns["label"])
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
-        return [{name: values[rows] for name, values in inputs.items()} for rows in order.split(batch_size)]
+        return [{name: values[rows] for name, values in inputs.items()} for rows in torch.split(order, batch_size)]
 
     def model_inputs(self, handle: ModelHandle, split: str) -> tuple[list[dict[str, Any]], str]:
         raise UnsupportedError("calibration samples are drawn as rows of tokens, and impressions have none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class RowStep(Step):
         return choose_tables(handle.model, self.targets, self.ignore, _misfit)
 
     def prune(
-        self, handle: ModelHandle, step: str, tables: Tables, scores: Mapping[str, torch.Tensor], **notes: float
+        self, handle: ModelHandle, step: str, tables: Tables, scores: Mapping[str, torch.Tensor], **notes: int
     ) -> ModelHandle:
         """Prune the rows with the lowest `scores`, by table a number for each row. Equal scores: the later table and row
         go first, so that the result does not depend on the machine. A table that would not become smaller stays whole.
@@ -57,7 +57,8 @@ class RowStep(Step):
         claim = Claim(step=step, modules=tables.names, left_out=tables.left_out, is_smaller=True)
         num_pruned = sum(int(is_pruned[name].sum()) for name in tables.names)
         num_rows = sum(len(scores[name]) for name in scores)
-        return handle.with_model(handle.model, claim=claim, num_rows=num_rows, num_pruned_rows=num_pruned, **notes)
+        counts: dict[str, Any] = {"num_rows": num_rows, "num_pruned_rows": num_pruned, **notes}
+        return handle.with_model(handle.model, claim=claim, **counts)
 
 
 def lowest(scores: Mapping[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:
@@ -67,7 +68,7 @@ def lowest(scores: Mapping[str, torch.Tensor], fraction: float) -> dict[str, tor
     together = torch.cat([score.double().cpu() for score in scores.values()]).flip(0)
     mask = torch.zeros(len(together), dtype=torch.bool)
     mask[together.argsort(stable=True)[: int(fraction * len(together))]] = True
-    parts = mask.flip(0).split([len(score) for score in scores.values()])
+    parts = torch.split(mask.flip(0), [len(score) for score in scores.values()])
     return {name: part.to(score.device) for (name, score), part in zip(scores.items(), parts, strict=True)}
 
 
