@@ -1,4 +1,4 @@
-"""The whole line, offline, for models of sentences, pictures and speech: a recipe in, records and a table out."""
+"""The whole line, offline, for models of sentences, pictures, speech and clicks: a recipe in, records and a table out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from compressbench.plan import plan_file
 from compressbench.records.record import Record
 from compressbench.report.rows import rows_of
 from compressbench.run import run_recipe
-from compressbench.testing import tiny_classifier, tiny_encoder, tiny_image_classifier, tiny_speech_model
+from compressbench.testing import (
+    tiny_classifier,
+    tiny_click_model,
+    tiny_encoder,
+    tiny_image_classifier,
+    tiny_speech_model,
+)
 
 BF16 = {"name": "bf16", "compress": [{"use": "cast", "dtype": "bfloat16"}]}
 INT8 = {"name": "int8", "compress": [{"use": "int8-dynamic"}]}
@@ -53,6 +59,23 @@ def write_sound_folder(folder: Path) -> Path:
     return folder
 
 
+def write_click_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for shift, split in enumerate(("test", "train")):
+        rows = [
+            {"age": at % 50, "visits": at, "user": at * 7, "item": f"shoe {(at + shift) % 23}", "device": at % 4,
+             "label": int(at % 3 == shift)}
+            for at in range(40)
+        ]  # fmt: skip
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+TABLES4 = {"use": "embedding-quantization", "bits": 4}
+PRUNED = [
+    {"name": "rows", "compress": [{"use": "row-pruning", "sparsity": 0.5}, {"use": "cast"}]},
+    {"name": "rare", "compress": [{"use": "rare-row-pruning", "sparsity": 0.5}, TABLES4, {"use": "int8-dynamic"}]},
+]
 CALIBRATED = {"name": "wanda", "compress": [{"use": "wanda", "sparsity": 0.5, "calibration": {"num_samples": 8}}]}
 TAUGHT = {
     "name": "short",
@@ -62,6 +85,7 @@ MAKERS: dict[str, tuple[Any, Any, dict[str, Any], list[dict[str, Any]]]] = {
     "sentence-similarity": (tiny_encoder, write_pairs, {}, [BF16, INT8, CALIBRATED]),
     "image-classification": (tiny_image_classifier, write_picture_folder, {}, [BF16, INT8, TAUGHT]),
     "speech-recognition": (tiny_speech_model, write_sound_folder, {"max_new_tokens": 12}, [BF16, INT8]),
+    "click-prediction": (tiny_click_model, write_click_folder, {}, [BF16, INT8, *PRUNED]),
 }
 
 
@@ -93,6 +117,7 @@ def test_baseline_and_candidates_are_scored_timed_and_weighed(run: tuple[str, li
 def test_the_metric_is_the_tasks_own_and_half_the_bits_are_half_the_size(run: tuple[str, list[Record]]) -> None:
     task, records = run
     wanted = {"sentence-similarity": "spearman", "image-classification": "accuracy", "speech-recognition": "wer"}
+    wanted["click-prediction"] = "log_loss"
     assert {record.scores[0].metric for record in records} == {wanted[task]}
     rows = {row.candidate: row for row in rows_of(records)}
     assert rows["bf16"].against_baseline["disk_bytes"].verdict == "lower"
@@ -113,7 +138,7 @@ def test_nothing_is_claimed_falsely_and_the_work_of_a_call_is_counted(run: tuple
         assert record.work.flops, record.work.reason
 
 
-@pytest.mark.parametrize("task", ["image-classification", "speech-recognition"])
+@pytest.mark.parametrize("task", ["image-classification", "speech-recognition", "click-prediction"])
 def test_a_step_that_calibrates_on_tokens_is_refused_when_planned(task: str, tmp_path: Path) -> None:
     recipe = recipe_for(task, tmp_path, [{"name": "w", "compress": [{"use": "wanda", "sparsity": 0.5}]}])
     with pytest.raises(RecipeError, match="'wanda' calibrates on rows of tokens"):

@@ -104,6 +104,7 @@ methods = Registry(
         "bnb-fp4": "compressbench.methods.quantization.bnb_fp4:BnbFp4",
         "torchao": "compressbench.methods.quantization.torchao:TorchAo",
         "transformers": "compressbench.methods.quantization.transformers:Transformers",
+        "embedding-quantization": "compressbench.methods.quantization.embedding_quantization:EmbeddingQuantization",
         "gptqmodel": "compressbench.methods.quantization.gptqmodel:GptqModel",
         "llm-compressor": "compressbench.methods.quantization.llm_compressor:LlmCompressor",
         "auto-round": "compressbench.methods.quantization.auto_round:AutoRound",
@@ -114,6 +115,8 @@ methods = Registry(
         "width-pruning": "compressbench.methods.pruning.width_pruning:WidthPruning",
         "depth-pruning": "compressbench.methods.pruning.depth_pruning:DepthPruning",
         "low-rank": "compressbench.methods.pruning.low_rank:LowRank",
+        "row-pruning": "compressbench.methods.pruning.row_pruning:RowPruning",
+        "rare-row-pruning": "compressbench.methods.pruning.rare_row_pruning:RareRowPruning",
         "logit-distillation": "compressbench.methods.distillation.logit_distillation:LogitDistillation",
         "hidden-distillation": "compressbench.methods.distillation.hidden_distillation:HiddenDistillation",
         "sequence-distillation": "compressbench.methods.distillation.sequence_distillation:SequenceDistillation",
@@ -142,6 +145,7 @@ tasks = Registry(
         "sentence-similarity": "compressbench.tasks.sentence_similarity:SentenceSimilarity",
         "image-classification": "compressbench.tasks.image_classification:ImageClassification",
         "speech-recognition": "compressbench.tasks.speech_recognition:SpeechRecognition",
+        "click-prediction": "compressbench.tasks.click_prediction:ClickPrediction",
     },
 )
 meters = Registry(
@@ -172,5 +176,7 @@ layers = Registry(
         "torchao": "compressbench.models.torchao_linear:TorchaoLinear",
         "semi-structured": "compressbench.models.semi_structured_linear:SemiStructuredLinear",
         "low-rank": "compressbench.models.low_rank_linear:LowRankLinear",
+        "rowwise-embedding": "compressbench.models.rowwise_embedding:RowwiseEmbedding",
+        "shared-rows": "compressbench.models.shared_rows_embedding:SharedRowsEmbedding",
     },
 )

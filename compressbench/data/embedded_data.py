@@ -11,6 +11,8 @@ EMBEDDED_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "banking77": {"train": "train.parquet", "test": "test.parquet"},
         "shakespeare-choices": {"test": "test.parquet"},
         "shakespeare-last-words": {"test": "test.parquet"},
+        "synthetic-clicks": {"train": "train.parquet", "test": "test.parquet"},
+        "synthetic-shapes": {"train": "train.parquet", "test": "test.parquet"},
     }
 )
 """Name -> split -> file, for tables."""

@@ -11,7 +11,13 @@ from typing import Any
 from compressbench.core.errors import MissingDependencyError, ModelError
 from compressbench.core.names import did_you_mean
 
-EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
+EMBEDDED = {
+    "minilm-banking77": "minilm_banking77",
+    "shakespeare-lm": "shakespeare_lm",
+    "dlrm-synthetic-clicks": "dlrm_synthetic_clicks",
+    "vit-synthetic-shapes": "vit_synthetic_shapes",
+    "all-minilm-l6-v2": "",
+}
 """Name -> folder; the last is all of the encoder's own distribution."""
 RANDOM = {"llama-125m": "llama_125m"}
 """Name -> file in random/: shapes with random weights, for speed only."""

@@ -16,8 +16,9 @@ from compressbench.core.spec import content_hash
 
 class Head(NamedTuple):
     """`auto_class` and `processor` are automatic classes of transformers: of the model, and of its tokenizer, image
-    processor, or both of a sound's features and a tokenizer. `endings` are those of the architectures that have the head,
-    `extra` the optional dependencies of its processor (an extra, and the distribution that must be there).
+    processor, or both of a sound's features and a tokenizer; "" where they are ours. `endings` are those of the
+    architectures that have the head, `extra` the optional dependencies of its processor (an extra, and the distribution
+    that must be there).
 
     `reads_tokens` says that an input is a row of token ids, `is_trained_on` that a labelled sample has a loss here.
     """
@@ -49,6 +50,7 @@ HEADS = {
         reads_tokens=False,
         is_trained_on=False,
     ),
+    "click-prediction": Head("", ("ForClickPrediction",), processor="", reads_tokens=False),
 }
 
 
@@ -56,6 +58,10 @@ def automatic_class(head: str) -> Any:
     """What loads a model with this head: `from_pretrained` and `from_config`."""
     import transformers
 
+    if head == "click-prediction":
+        from compressbench.models.dlrm import register
+
+        return register()
     return _Encoders if head == "feature-extraction" else getattr(transformers, HEADS[head].auto_class)
 
 
@@ -72,6 +78,10 @@ def load_processor(head: str, where: str, **options: Any) -> Any:
     if found.processor == "AutoImageProcessor":
         # torchvision resizes otherwise, and a score must not depend on whether it is installed
         options["backend"] = "pil"
+    if head == "click-prediction":
+        from compressbench.models.click_features import ClickFeatures
+
+        return ClickFeatures.from_pretrained(where, **options)
     return getattr(transformers, found.processor).from_pretrained(where, **options)
 
 

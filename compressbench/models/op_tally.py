@@ -30,7 +30,9 @@ _PRODUCT = re.compile(
     r"(?:^|_)(?:\w*mm|mv|addmv|matmul|linear|conv|convolution|\w*conv[123]d|gem[mv]|v?dot|lstm|gru|rnn|attention|attn"
     r"|einsum|trilinear|fft|transformer)(?:_|$)"
 )
-_LOOK_UPS = {"aten.embedding": (0, 1), "aten.index_select": (0, 2), "aten.index": (0, 1)}
+_LOOK_UPS = {"aten.embedding": (0, 1), "aten.index_select": (0, 2), "aten.index": (0, 1)} | {
+    f"quantized.embedding_bag_{kind}_rowwise_offsets": (0, 1) for kind in ("byte", "4bit", "2bit")
+}
 _ONE_BYTE = {"uint8": "int8", "qint8": "int8", "quint8": "int8"}
 
 

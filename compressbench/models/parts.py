@@ -59,7 +59,7 @@ def _is_stack(modules: nn.ModuleList) -> bool:
 
 def is_linear(module: nn.Module) -> bool:
     """Whether it multiplies by a matrix: a linear module, GPT-2's Conv1D, or a layer that stands in for one."""
-    return isinstance(module, nn.Linear | Conv1D | StoredLayer)
+    return isinstance(module, nn.Linear | Conv1D | StoredLayer) and not hasattr(module, "num_embeddings")
 
 
 class Modules(Mapping[str, nn.Linear]):
@@ -94,7 +94,7 @@ def choose_linears(model: nn.Module, targets: Sequence[str] = (), ignore: Sequen
     embedding) are never touched, because changing one changes the other. GPT-2's Conv1D counts as linear; see `matrix`.
     Raises UnsupportedError if nothing is left.
     """
-    shared = _tensors_used_twice(model)
+    shared = tensors_used_twice(model)
     head = _output_embeddings(model)
     linears = {
         name: cast(nn.Linear, module) for name, module in model.named_modules() if type(module) in (nn.Linear, Conv1D)
@@ -228,7 +228,8 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def _tensors_used_twice(model: nn.Module) -> set[int]:
+def tensors_used_twice(model: nn.Module) -> set[int]:
+    """Addresses of the parameters that more than one module holds (tied weights)."""
     owners: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(parameter.data_ptr(), set()).add(name)

@@ -1,5 +1,6 @@
 """Fakes for tests, ours and those of plug-in authors: clocks, sessions, instruments, hardware counters, tiny models."""
 
+from compressbench.testing.click_models import tiny_click_model
 from compressbench.testing.fakes import BrokenInstrument, FakeClock, FakeSession, ReplayInstrument
 from compressbench.testing.models import (
     tiny_causal_lm,
@@ -17,6 +18,7 @@ __all__ = [
     "ReplayInstrument",
     "tiny_causal_lm",
     "tiny_classifier",
+    "tiny_click_model",
     "tiny_encoder",
     "tiny_image_classifier",
     "tiny_speech_model",

@@ -19,6 +19,7 @@ from compressbench.recipe.schema import ModelSpec
 from compressbench.testing import (
     tiny_causal_lm,
     tiny_classifier,
+    tiny_click_model,
     tiny_encoder,
     tiny_image_classifier,
     tiny_speech_model,
@@ -31,6 +32,7 @@ MAKERS: dict[str, Any] = {
     "feature-extraction": tiny_encoder,
     "image-classification": tiny_image_classifier,
     "speech-seq2seq": tiny_speech_model,
+    "click-prediction": tiny_click_model,
 }
 CONFIG = BertConfig(
     vocab_size=19, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
