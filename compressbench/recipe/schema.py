@@ -26,7 +26,9 @@ OneLine = Annotated[str, Field(strict=True, max_length=512, pattern=r"^\S(?:.*\S
 class ModelSpec(Spec):
     """The model that is compressed."""
 
-    id: OneLine = Field(description="`embedded:NAME`, `random:NAME` (speed only), a Hugging Face Hub id, or a local folder.")
+    id: OneLine = Field(
+        description="`embedded:NAME`, `random:NAME` (speed only), a Hugging Face Hub id, or a local folder."
+    )
     revision: OneLine | None = Field(None, description="The commit, tag or branch on the Hub; pin a commit.")
     trust_remote_code: bool = Field(False, strict=True, description="Whether code that comes with the model may run.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="The format the weights load in.")
