@@ -12,7 +12,8 @@ from compressbench.core.errors import MissingDependencyError, ModelError
 from compressbench.core.names import did_you_mean
 
 EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
-"""Name -> folder; the last is all of the encoder's own distribution."""
+EMBEDDED |= {"arithmetic-lm": "arithmetic_lm", "arithmetic-lm-small": "arithmetic_lm_small"}
+"""Name -> folder; "" is all of the encoder's own distribution."""
 _PREFIX = "embedded:"
 
 
