@@ -43,6 +43,7 @@ VERBS = (
     "breakeven",
     "fleet",
     "frontier",
+    "think",
     "diff",
     "doctor",
 )

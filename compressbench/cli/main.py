@@ -25,6 +25,7 @@ from compressbench.cli import (
     run,
     show,
     table,
+    think,
     validate,
 )
 from compressbench.core.errors import CompressbenchError
@@ -52,6 +53,7 @@ app.command("carbon")(carbon.carbon)
 app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
 app.command("frontier")(frontier.frontier)
+app.command("think")(think.think)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
