@@ -63,7 +63,7 @@ def _choices(wrong: Sequence[int], num_blank: int, most: int) -> dict[int, dict[
 def _drawn(num_right: int, wrong: Sequence[int], num_blank: int, ks: Sequence[int]) -> list[float]:
     answers = [0] * num_right + [at for at, group in enumerate(wrong, start=1) for _ in range(group)]
     answers += [-1] * num_blank
-    chance = random.Random(f"{num_right}:{sorted(wrong)}:{num_blank}")
+    chance = random.Random(f"{num_right}:{sorted(wrong)}:{num_blank}")  # noqa: S311 -- statistics, no secret
     hits = [0] * len(ks)
     for _ in range(NUM_DRAWS):
         order = chance.sample(answers, len(answers))

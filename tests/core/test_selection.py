@@ -43,7 +43,8 @@ def test_many_samples_are_drawn_and_agree_with_the_exact_mean(monkeypatch: pytes
     monkeypatch.setattr(selection, "MOST_EXACT", 1)
     monkeypatch.setattr(selection, "NUM_DRAWS", 4000)
     drawn = majority_accuracy(10, [8, 6, 4], 2, [1, 4, 16])
-    assert drawn == pytest.approx(exact, abs=0.03) and drawn != exact
+    assert drawn == pytest.approx(exact, abs=0.03)
+    assert drawn != exact
 
 
 def test_the_first_of_equally_common_answers_is_voted_and_no_answer_has_no_vote() -> None:
