@@ -131,8 +131,8 @@ def main() -> None:
     stored = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
     report = {
         "data": "drawn by arithmetic_questions.stream, without the test split of embedded:arithmetic", "seed": SEED,
-        "goal": goal, "steps": curve[-1]["step"], "batch": BATCH, "num_parameters": model.num_parameters(), "temperature": TEMPERATURE,
-        "num_held_out": NUM_HELD_OUT, "held_out_pass_at_1": pass_at_1(stored, tokenizer, held_out),
+        "goal": goal, "steps": curve[-1]["step"], "batch": BATCH, "num_parameters": model.num_parameters(),
+        "temperature": TEMPERATURE, "num_held_out": NUM_HELD_OUT, "held_out_pass_at_1": pass_at_1(stored, tokenizer, held_out),
         "torch": torch.__version__, "curve": curve,
     }  # fmt: skip
     (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -54,7 +54,8 @@ def _samples(found: Thinking) -> Grid:
 
 def _print_against(found: Thinking, pairs: Sequence[Pair], console: Console) -> None:
     ours = found.label(pairs[0].reference)
-    text = f"For the joules of k samples of {ours}: samples of the other, its {accuracy_word(found)} less {ours}'s, in points"
+    gained = f"its {accuracy_word(found)} less {ours}'s, in points"
+    text = f"For the joules of k samples of {ours}: samples of the other, {gained}"
     print_lines(console, [text], "bold", 0)
     budgets = pairs[0].budgets
     headers = [f"k = {each.num_reference}, {humanize(each.joules, 'J')}" for each in budgets]

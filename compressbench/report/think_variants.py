@@ -93,7 +93,7 @@ def variants_of(catalog: Catalog, contenders: Sequence[Contender]) -> tuple[list
         tokens = _tokens(stored, order)
         at = baselines.get(row.baseline_id)
         baseline = None if at is None else rows[at]
-        length = int(record.workload["sequence_length"])
+        length = max(1, int(record.workload["sequence_length"]))
         prices = joules(row, baseline, tokens, length), seconds(row, baseline, tokens)
         found.append(_variant(each, name(each), stored, order, (tokens, *prices)))
     if not found:

@@ -149,7 +149,8 @@ def notes(found: Thinking) -> Iterator[str]:
         yield f"Texts that did not end by themselves: {', '.join(cut)}."
     yield (
         "Intervals are 95 %; those of differences hold together (Bonferroni) and span what the ratio of two prices leaves "
-        "open. Differences are points of accuracy, paired by question. Accuracy at fewer samples is the mean over all choices of k."
+        "open. Differences are points of accuracy, paired by question. Accuracy at fewer samples is the mean over all "
+        "choices of k."
     )
     for reason in dict.fromkeys(each.reason for each in found.skipped):
         yield f"NOT COMPARED {_several([each.label for each in found.skipped if each.reason == reason])}: {reason}"
