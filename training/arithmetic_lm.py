@@ -1,9 +1,9 @@
-"""Train `embedded:arithmetic-lm` and its smaller sibling: Llamas that add and subtract in writing.
+"""Train `embedded:arithmetic-lm`, a very small Llama that adds and subtracts in writing.
 
-    python training/arithmetic_lm.py [--size small] [--goal SHARE] [--out FOLDER]
+    python training/arithmetic_lm.py [--goal SHARE] [--out FOLDER]
 
-They learn from questions that are drawn without end; none of them is in the test split of `embedded:arithmetic`. Training
-stops at the first check at which GOALS of the held-out questions are answered: before they are perfect, so that several
+It learns from questions that are drawn without end; none of them is in the test split of `embedded:arithmetic`. Training
+stops at the first check at which GOAL of the held-out questions are answered: before it is perfect, so that several
 samples find more than one. Weights are stored as float16.
 """
 
@@ -23,15 +23,10 @@ from arithmetic_questions import Terms, question_of, solution_of, splits, stream
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-MODELS = pathlib.Path(__file__).resolve().parent.parent / "compressbench/models/embedded"
+OUT = pathlib.Path(__file__).resolve().parent.parent / "compressbench/models/embedded/arithmetic_lm"
 VOCABULARY = ["<pad>", ".", *"0123456789+-="]
-SHAPES = {
-    "standard": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
-    "small": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2},
-}
-FOLDERS = {"standard": "arithmetic_lm", "small": "arithmetic_lm_small"}
 MAX_STEPS, CHECK_EVERY = 6000, 200
-GOALS = {"standard": 0.7, "small": 0.5}
+GOAL = 0.7
 BATCH, SEED, PEAK_RATE, WEIGHT_DECAY, WARMUP_STEPS = 64, 0, 3e-3, 0.01, 100
 TEMPERATURE, NUM_HELD_OUT = 0.8, 200
 
@@ -44,12 +39,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=".", pad_token="<pad>", model_max_length=128)
 
 
-def make_model(size: str) -> LlamaForCausalLM:
+def make_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(VOCABULARY), num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
             tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0, rope_theta=10000.0,
-            **SHAPES[size],
+            hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         )
     )  # fmt: skip
 
@@ -114,14 +109,13 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=sorted(SHAPES), default="standard")
-    parser.add_argument("--goal", type=float)
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--goal", type=float, default=GOAL)
+    parser.add_argument("--out", type=pathlib.Path, default=OUT)
     options = parser.parse_args()
-    out, goal = options.out or MODELS / FOLDERS[options.size], options.goal or GOALS[options.size]
+    out, goal = options.out, options.goal
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
-    tokenizer, model = make_tokenizer(), make_model(options.size)
+    tokenizer, model = make_tokenizer(), make_model()
     chance = random.Random(SEED + 3)
     held_out = list(itertools.islice(stream(chance.randrange(2**32), set(splits()["test"])), NUM_HELD_OUT))
     print(f"{model.num_parameters():,} parameters")
@@ -130,9 +124,10 @@ def main() -> None:
     tokenizer.save_pretrained(out)
     stored = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
     report = {
-        "data": "drawn by arithmetic_questions.stream, without the test split of embedded:arithmetic", "seed": SEED,
-        "goal": goal, "steps": curve[-1]["step"], "batch": BATCH, "num_parameters": model.num_parameters(),
-        "temperature": TEMPERATURE, "num_held_out": NUM_HELD_OUT, "held_out_pass_at_1": pass_at_1(stored, tokenizer, held_out),
+        "data": "drawn by arithmetic_questions.stream, without the test split of embedded:arithmetic",
+        "seed": SEED, "goal": goal, "steps": curve[-1]["step"], "batch": BATCH, "num_parameters": model.num_parameters(),
+        "temperature": TEMPERATURE, "num_held_out": NUM_HELD_OUT,
+        "held_out_pass_at_1": pass_at_1(stored, tokenizer, held_out),
         "torch": torch.__version__, "curve": curve,
     }  # fmt: skip
     (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -115,7 +115,7 @@ def _embedded() -> Iterator[Finding]:
 
     for name in EMBEDDED:
         try:
-            if not name.endswith(("-lm", "-lm-small")):
+            if not name.endswith("-lm"):
                 encoder_folder()
             yield Finding("models", f"embedded:{name}", True, "")
         except CompressbenchError as error:

@@ -12,7 +12,7 @@ from compressbench.core.errors import MissingDependencyError, ModelError
 from compressbench.core.names import did_you_mean
 
 EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
-EMBEDDED |= {"arithmetic-lm": "arithmetic_lm", "arithmetic-lm-small": "arithmetic_lm_small"}
+EMBEDDED |= {"arithmetic-lm": "arithmetic_lm"}
 """Name -> folder; "" is all of the encoder's own distribution."""
 _PREFIX = "embedded:"
 
