@@ -24,6 +24,7 @@ _ARGUMENTS = {
     "diff": ["{honest}", "{file}"],
     "pareto": ["{folder}"],
     "frontier": ["{folder}"],
+    "think": ["{folder}"],
     "recommend": ["{folder}"],
     "gate": ["{folder}"],
     "leaderboard": ["{folder}"],

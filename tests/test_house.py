@@ -46,6 +46,7 @@ VERBS = (
     "fleet",
     "frontier",
     "statement",
+    "think",
     "diff",
     "doctor",
 )

@@ -28,6 +28,7 @@ from compressbench.cli import (
     show,
     statement,
     table,
+    think,
     validate,
 )
 from compressbench.core.errors import CompressbenchError
@@ -58,6 +59,7 @@ app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
 app.command("frontier")(frontier.frontier)
 app.command("statement")(statement.statement)
+app.command("think")(think.think)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 EMBEDDED_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "banking77": {"train": "train.parquet", "test": "test.parquet"},
+        "arithmetic": {"train": "train.parquet", "test": "test.parquet"},
         "shakespeare-choices": {"test": "test.parquet"},
         "shakespeare-last-words": {"test": "test.parquet"},
         "synthetic-clicks": {"train": "train.parquet", "test": "test.parquet"},

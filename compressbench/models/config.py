@@ -14,6 +14,7 @@ from compressbench.core.names import did_you_mean
 EMBEDDED = {
     "minilm-banking77": "minilm_banking77",
     "shakespeare-lm": "shakespeare_lm",
+    "arithmetic-lm": "arithmetic_lm",
     "dlrm-synthetic-clicks": "dlrm_synthetic_clicks",
     "vit-synthetic-shapes": "vit_synthetic_shapes",
     "all-minilm-l6-v2": "",

@@ -37,6 +37,11 @@ def extracted(pattern: str, which: int, text: str) -> str:
 
 def is_match(prediction: str, target: str, ignored: Sequence[str], ignore_case: bool) -> bool:
     """Whether both are the same after everything that one of the `ignored` expressions matches was taken out of both."""
+    return relevant(prediction, ignored, ignore_case) == relevant(target, ignored, ignore_case)
+
+
+def relevant(answer: str, ignored: Sequence[str], ignore_case: bool) -> str:
+    """What of an answer is compared."""
     for pattern in ignored:
-        prediction, target = re.sub(pattern, "", prediction), re.sub(pattern, "", target)
-    return prediction.lower() == target.lower() if ignore_case else prediction == target
+        answer = re.sub(pattern, "", answer)
+    return answer.lower() if ignore_case else answer

@@ -1,10 +1,12 @@
-"""`generation`: does a language model write the right answer? Metric: exact match, or pass@k of several samples."""
+"""`generation`: does a language model write the right answer? Metric: exact match of one or of the best of several samples,
+or pass@k.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,10 +17,20 @@ from compressbench.core.questions import SampleRow, Watch
 from compressbench.core.spec import content_hash
 from compressbench.data.documents import Documents
 from compressbench.models.handle import ModelHandle
-from compressbench.tasks.answer_filters import extracted, filtered, is_match
+from compressbench.tasks.answer_filters import extracted, filtered, is_match, relevant
 from compressbench.tasks.batching import longest_input, padded
 from compressbench.tasks.pass_at_k import pass_at_k
 from compressbench.tasks.prompting import Prompted, Row
+from compressbench.tasks.selection import Sampled, Scored, Select, chosen, compared, expected, score_texts
+
+
+class _Samples(NamedTuple):
+    """A question's texts, the answers found in them, and which of these are right."""
+
+    target: str
+    answers: Sequence[str]
+    is_right: Sequence[bool]
+    written: Sequence[Written]
 
 
 class Generation(Prompted):
@@ -28,6 +40,9 @@ class Generation(Prompted):
     max_new_tokens loses its beginning; a text is cut at the first stop string. Prompts, filters and comparison are those
     of lm-evaluation-harness. With several samples the metric is pass@k for the first k of pass_k (arXiv:2107.03374), and
     the row of a problem has the first sample's answer. `also` says which part of its texts did not end by themselves.
+    With `select` one answer is given: the commonest (majority), or the one whose text has the largest mean log-probability
+    by the model itself (best-of-n); of equals the first, and what no filter finds has no vote. The metric is that answer's
+    exact match, and `also` has pass@k and the selection's expected accuracy at fewer samples.
     Code that a model wrote is never run, so that what only its tests can judge (HumanEval) can't be asked here.
     """
 
@@ -42,6 +57,9 @@ class Generation(Prompted):
     seed: int = Field(0, ge=0)
     num_samples: int = Field(1, ge=1, le=10_000, description="texts per prompt")
     pass_k: tuple[int, ...] = Field((1,), min_length=1, description="the first is the headline")
+    select: Select = Field(
+        "none", description="which of several samples is the answer: metric exact_match instead of pass@k"
+    )
     filter: Literal["none", "first-line", "gsm8k-strict", "gsm8k-flexible"] = "none"
     regex: str | None = Field(None, description="a filter of your own: its first group, or the whole match")
     group_select: int = Field(0, description="which match of regex; -1 is the last")
@@ -69,23 +87,26 @@ class Generation(Prompted):
             raise ValueError("at temperature 0 all samples are the same: raise it, or leave num_samples at 1")
         if not all(1 <= k <= self.num_samples for k in self.pass_k):
             raise ValueError(f"pass_k must be from 1 to num_samples, which is {self.num_samples}")
+        if self.select != "none" and self.num_samples == 1:
+            raise ValueError(f"select: {self.select} needs several samples: raise num_samples")
         if "" in self.until:
             raise ValueError("an empty stop string would end every text at once")
         return self
 
     @property
     def metric(self) -> str:
-        return "exact_match" if self.num_samples == 1 else f"pass@{self.pass_k[0]}"
+        return "exact_match" if self.is_binary else f"pass@{self.pass_k[0]}"
 
     @property
     def is_binary(self) -> bool:  # type: ignore[override]
-        return self.num_samples == 1
+        return self.num_samples == 1 or self.select != "none"
 
     @property
     def protocol_id(self) -> str:
         answers = ("until", "filter", "regex", "group_select", "regexes_to_ignore", "ignore_case")
         written = ["max_new_tokens", "temperature", "batch_tokens"]
         written += ["top_p", "top_k", "seed", "num_samples"] if self.temperature else []
+        written += ["select"] if self.select != "none" else []
         options = ",".join(f"{name}={getattr(self, name)}" for name in written)
         answer = content_hash({name: getattr(self, name) for name in answers})
         return f"generation/v{self.version}:{self.prompt_id},{options},answer={answer},metric={self.metric}"
@@ -125,8 +146,9 @@ class Generation(Prompted):
                 starts = range(0, len(texts), self.num_samples)
                 written |= {p: texts[at : at + self.num_samples] for p, at in zip(batch, starts, strict=True)}
                 bar.advance(len(batch))
+        scored = score_texts(session, written, self.batch_tokens) if self.select == "best-of-n" else {}
         return [
-            self._row(handle, id_, row, written[prompt], is_truncated=len(prompt) < len(ids))
+            self._row(id_, row, self._samples(handle, row, written[prompt]), (prompt, len(ids)), scored.get(prompt))
             for id_, row, prompt, ids in zip(samples.ids, samples.rows, prompts, encoded, strict=True)
         ]
 
@@ -142,25 +164,37 @@ class Generation(Prompted):
             yield waiting[:count]
             waiting = waiting[count:]
 
-    def _row(
-        self, handle: ModelHandle, id_: str, row: Row, written: Sequence[Written], *, is_truncated: bool
-    ) -> SampleRow:
+    def _samples(self, handle: ModelHandle, row: Row, written: Sequence[Written]) -> _Samples:
         target = self.answer(row)
         answers = [self._found(handle.tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in written]
-        num_right = sum(is_match(answer, target, self.regexes_to_ignore, self.ignore_case) for answer in answers)
-        scores = {f"pass@{k}": pass_at_k(self.num_samples, num_right, k) for k in self.pass_k}
-        headline, *others = scores
+        is_right = [is_match(answer, target, self.regexes_to_ignore, self.ignore_case) for answer in answers]
+        return _Samples(target, answers, is_right, written)
+
+    def _row(
+        self, id_: str, row: Row, found: _Samples, prompt: tuple[tuple[int, ...], int], scored: Scored | None
+    ) -> SampleRow:
+        """`prompt` are the tokens that were read, and how many there would have been."""
+        scores = {f"pass@{k}": pass_at_k(self.num_samples, sum(found.is_right), k) for k in self.pass_k}
+        at, score = 0, scores[f"pass@{self.pass_k[0]}"]
+        if self.select == "none":
+            del scores[f"pass@{self.pass_k[0]}"]
+        else:
+            keys = [compared(relevant(each, self.regexes_to_ignore, self.ignore_case)) for each in found.answers]
+            sampled = Sampled(keys, found.is_right, scored.scores if scored else ())
+            at = chosen(self.select, sampled)
+            score = float(found.is_right[at])
+            scores |= expected(self.select, sampled) | {"prompt_tokens": len(prompt[0])}
+            scores |= {"scorer_tokens": scored.num_tokens} if scored else {}
         return SampleRow(
             id=id_,
-            prediction=answers[0],
-            target=target,
-            score=scores[headline],
-            also={name: scores[name] for name in others}
-            | {"unfinished": sum(not each.has_ended for each in written) / len(written)},
+            prediction=found.answers[at],
+            target=found.target,
+            score=score,
+            also=scores | {"unfinished": sum(not each.has_ended for each in found.written) / len(found.written)},
             cluster=self.cluster_of(row),
             stratum=self.stratum_of(row),
-            num_tokens=sum(len(each.tokens) for each in written),
-            is_truncated=is_truncated,
+            num_tokens=sum(len(each.tokens) for each in found.written),
+            is_truncated=len(prompt[0]) < prompt[1],
         )
 
     def _found(self, text: str) -> str:
