@@ -2,7 +2,7 @@
 
 Left to itself OpenVINO computes in bfloat16 where the processor can, keeps keys and values in int8, rounds activations to
 int8 in front of compressed weights, and pins its threads to cores. All four are set here: a float32 row is float32,
-and a pinned thread that shares its core waits for it (2 cores, other work beside: 2 to 5 times slower steps).
+and a pinned thread that shares its core waits for it (2 cores with much other work: steps 1.4 to 4.5 times slower).
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ Feed = Callable[[Batch], Mapping[str, Any]]
 
 
 class Quantization(Spec):
-    """Options of NNCF, whose own defaults for transformers these are, except where measurements are given.
+    """Options of NNCF, with its own defaults for transformers except the number of samples and int4's groups.
 
-    On the embedded MiniLM and Banking77 (3,080 questions) the results are in benchmarks/openvino_speed.py.
+    benchmarks/openvino_speed.py measures what they cost on the embedded MiniLM and Banking77.
     """
 
     quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = Field(
@@ -71,7 +71,7 @@ def _quiet_nncf() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         for kind in (DeprecationWarning, FutureWarning, UserWarning, RuntimeWarning):
             warnings.simplefilter("ignore", kind)
-        import nncf  # noqa: F401  # its logger is made at import
+        import nncf  # type: ignore[import-untyped]  # noqa: F401  # its logger is made at import
 
         logger = logging.getLogger("nncf")
         level = logger.level
@@ -106,7 +106,7 @@ def _post_training(graph: Any, options: Quantization, handle: ModelHandle, feed:
 
 def _weights_alone(graph: Any, options: Quantization) -> tuple[Any, dict[str, Note]]:
     import nncf
-    from nncf.quantization.advanced_parameters import GroupSizeFallbackMode
+    from nncf.quantization.advanced_parameters import GroupSizeFallbackMode  # type: ignore[import-untyped]
 
     kind = "sym" if options.symmetric else "asym"
     more: dict[str, Any] = {}
