@@ -134,11 +134,8 @@ def test_the_embedded_language_model_generates_and_writes_the_same(shakespeare: 
     assert len(told) == 20
     assert torch.equal(session.generate(batch, 20), expected), "the cache was emptied"
     assert session.kv_cache_bytes(batch, 20) == 2 * 2 * 2 * 64 * 32 * 4 * 4  # all 64 positions of 4 layers
-    assert session.kv_cache_bytes(batch, 0) == 0 or session.kv_cache_bytes(batch, 0) == eager.kv_cache_bytes(batch, 0)
-    for decoding in (
-        Decoding(max_new_tokens=12, until=("\n",)),
-        Decoding(max_new_tokens=8, temperature=0.8, seed=3),
-    ):
+    ended, drawn = Decoding(max_new_tokens=12, until=("\n",)), Decoding(max_new_tokens=8, temperature=0.8, seed=3)
+    for decoding in (ended, drawn):
         assert session.write(batch, decoding) == eager.write(batch, decoding)
     use = session.kernels(batch, 4)
     assert use is not None
