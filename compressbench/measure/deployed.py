@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle
 
 TORCH, ITSELF = "the model in PyTorch", "the same files in the run's own process"
-_RESIDENT = "resident set of a fresh process after some calls, less what it was before the model was opened"
+_RESIDENT = (
+    "resident set of a fresh process after some calls, less what it was before the model was opened: libraries that are "
+    "loaded for it are in it"
+)
 _STAGES = {
-    "export_seconds": ("export_s", "quantize_s"),
+    "export_seconds": ("export_s", "convert_s", "quantize_s"),
     "compile_seconds": ("compile_s",),
     "open_seconds": ("open_s",),
 }
