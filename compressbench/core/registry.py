@@ -121,7 +121,13 @@ methods = Registry(
         "recover": "compressbench.methods.distillation.recover:Recover",
     },
 )
-runtimes = Registry("runtime", {"torch": "compressbench.runtimes.torch_eager:TorchEager"})
+runtimes = Registry(
+    "runtime",
+    {
+        "torch": "compressbench.runtimes.torch_eager:TorchEager",
+        "endpoint": "compressbench.runtimes.endpoint:Endpoint",
+    },
+)
 tasks = Registry(
     "task",
     {
