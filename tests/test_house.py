@@ -43,6 +43,7 @@ VERBS = (
     "breakeven",
     "fleet",
     "frontier",
+    "load",
     "diff",
     "doctor",
 )

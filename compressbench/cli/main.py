@@ -19,6 +19,7 @@ from compressbench.cli import (
     gate,
     leaderboard,
     listing,
+    load,
     pareto,
     plan,
     recommend,
@@ -52,6 +53,7 @@ app.command("carbon")(carbon.carbon)
 app.command("breakeven")(breakeven.breakeven)
 app.command("fleet")(fleet.fleet)
 app.command("frontier")(frontier.frontier)
+app.command("load")(load.load)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 
