@@ -94,12 +94,9 @@ def _lines(report: LoadReport) -> list[Text]:
         ]
     lines += [Text(f"No {name}: {one_line(why)}.", style="dim") for name, why in report.absent.items()]
     if report.times_sent > 1:
-        lines.append(
-            Text(
-                f"{report.num_prompts} prompts, each sent {three_digits(report.times_sent)} times: a prefix cache would help.",
-                style="dim",
-            )
-        )
+        times = three_digits(report.times_sent)
+        note = f"Each of {report.num_prompts} prompts was sent {times} times: a server's prefix cache would help."
+        lines.append(Text(note, style="dim"))
     return [*lines, Text(), _answer(report)]
 
 

@@ -55,9 +55,13 @@ class Outcome(NamedTuple):
 
 
 class Load(NamedTuple):
-    """All requests in the order of their arrival, and what the run took. `cpu_share` is of one core."""
+    """All requests in the order of their arrival, and what the run took. `cpu_share` is of one core.
+
+    `begun_ns` is the clock's reading that the times of all outcomes count from.
+    """
 
     outcomes: tuple[Outcome, ...]
+    begun_ns: int
     seconds: float
     cpu_share: float
     max_in_flight: int
@@ -95,7 +99,7 @@ def send_load(
     outcomes = tuple(
         _outcome(raw, begun, arrival, num_tokens) for raw, arrival in zip(sender.found(), arrivals_ns, strict=True)
     )
-    return Load(outcomes, (ended - begun) / 1e9, cpu_ns / max(1, ended - begun), sender.most)
+    return Load(outcomes, begun, (ended - begun) / 1e9, cpu_ns / max(1, ended - begun), sender.most)
 
 
 class _Sender:

@@ -11,9 +11,9 @@ from compressbench.core.protocols import Instrument
 from compressbench.core.reading import Reading
 from compressbench.measure.instruments import ENERGY, energy_reading
 from compressbench.measure.working import working
+from compressbench.records.idle_power import OF_THIS_PROCESS
 
 ELSEWHERE = "the server runs elsewhere, and no meter here sees it"
-_ONLY_US = "this process"
 
 
 class HostEnergy:
@@ -58,7 +58,7 @@ def host_energy(device: str, *, is_here: bool) -> Iterator[HostEnergy]:
         return
     try:
         how = instrument.provenances[ENERGY]
-        if _ONLY_US in how.boundary:
+        if OF_THIS_PROCESS in how.boundary:
             yield HostEnergy({}, f"the only meter is an estimate of {how.boundary}, and the server is another process")
         else:
             yield HostEnergy({"energy": instrument})

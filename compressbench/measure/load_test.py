@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ _NUM_WARM = 3
 class Asked(Spec):
     """What is sent. With `forces_length` every text must have `output_tokens` tokens, else at most so many."""
 
-    rates_per_s: tuple[float, ...] = Field(min_length=1)
+    rates_per_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     num_requests: int = Field(400, ge=20, le=1_000_000)
     output_tokens: int = Field(128, ge=1)
     forces_length: bool = True
@@ -40,7 +40,7 @@ class Asked(Spec):
 
 
 class LoadReport(Spec):
-    """`goodput_per_s` is the highest rate that kept the level, None if none did. `absent` says what isn't there, and why."""
+    """`goodput_per_s` is the highest rate that kept the level, None if none did. `absent` has reasons."""
 
     url: str
     model: str
