@@ -19,6 +19,7 @@ from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question
+from compressbench.measure.remote import absent_probes, is_remote, needs_weights, unknown_work
 from compressbench.measure.saved import keep, prove
 from compressbench.measure.scenario import Measured
 from compressbench.measure.scored import Quality, draws_anything
@@ -70,7 +71,8 @@ class Bench:
             bar.advance()
             device, num_threads = prepare_device(recipe.device, workload.num_threads)
             begun = time.perf_counter()
-            model = load_model(recipe.model, plan.head, device=device)
+            weights = needs_weights(cell.runtime.value for cell in plan.cells)
+            model = load_model(recipe.model, plan.head, device=device, weights=weights)
             load_seconds = time.perf_counter() - begun
             bar.advance()
             questions = [
@@ -113,7 +115,10 @@ class Bench:
         is_sound = all(score.value is not None for score in scores)
         measured = self._compare(cell, session, made.handle, meters) if is_sound else None
         batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
-        readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
+        is_elsewhere = is_remote(cell.runtime.value)
+        readings, absent = list[Reading](), absent_probes(self.plan.meters)
+        if not is_elsewhere:
+            readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
         unmeasured = {} if is_sound else dict.fromkeys(("latency", "energy"), NOT_TIMED)
         record = self._record(
@@ -126,9 +131,10 @@ class Bench:
             absent={**meters.absent, **(measured.failed if measured else {}), **absent, **made.absent, **unmeasured},
             artefact=artefact,
             limits=self.timing.limits,
-            work=self.timing.work(made.handle, batch),
+            work=unknown_work() if is_elsewhere else self.timing.work(made.handle, batch),
         )
-        record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
+        if not is_elsewhere:
+            record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
         if cell.role == "baseline":
             self.record = record
         else:
@@ -226,7 +232,7 @@ class Bench:
 
     def _load_reading(self, cell: Cell) -> list[Reading]:
         """Of the baseline only: a candidate is made in memory, and only what was saved can be loaded."""
-        if cell.role != "baseline":
+        if cell.role != "baseline" or is_remote(cell.runtime.value):
             return []
         source = "monotonic clock (perf_counter), files to weights on the device, page cache as it was"
         return [

@@ -84,6 +84,11 @@ class Endpoint(Spec):
     def facts(self) -> RuntimeFacts:
         return RuntimeFacts(heads=frozenset({"causal-lm"}), is_exact=False, is_remote=True)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, so that its meters see what it does."""
+        return is_loopback(parse_address(self.url))
+
     def prepare(self, handle: ModelHandle, device: str) -> EndpointSession:
         """Ask the server what it understands. Raises EndpointError if it doesn't answer, UnsupportedError after steps."""
         if handle.head != "causal-lm":
@@ -105,7 +110,6 @@ class EndpointSession:
         address = parse_address(options.url)
         self._http = Http(address, options.timeout_s, key_from(options.api_key_env))
         weakref.finalize(self, self._http.close)  # a session that nobody closes must not leave sockets behind
-        self._is_here = is_loopback(address)
         self._retries, self._tally = Retries(options.max_retries), Tally()
         self._prompt_tokens: set[tuple[int, int]] = set()
         self._ids_from = "the server"
@@ -160,15 +164,10 @@ class EndpointSession:
         self._http.close()
 
     @property
-    def is_here(self) -> bool:
-        """Whether the server runs on this machine, so that its meters see what it does."""
-        return self._is_here
-
-    @property
     def deployed(self) -> Deployed:
         dialect, tally = self._dialect, self._tally
         notes = {
-            "server": "this machine (loopback)" if self._is_here else "elsewhere",
+            "server": "this machine (loopback)" if self._options.is_here else "elsewhere",
             "prompts": f"{self._options.prompts}, {self._options.api}",
             "accepted_fields": ", ".join(dialect.accepted) or "none",
             "tokens_counted_by": dialect.counted_by or "the sum of usage, one for each event",
