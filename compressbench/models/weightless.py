@@ -18,6 +18,7 @@ def without_weights(spec: ModelSpec, head: str, where: str, options: dict[str, A
     """
     more = {**options, "trust_remote_code": spec.trust_remote_code}
     config = transformers.AutoConfig.from_pretrained(where, **more)
+    config.dtype = getattr(torch, spec.dtype)
     with torch.device("meta"):
         model = automatic_class(head).from_config(config)
     return model, load_processor(head, where, **more)
