@@ -58,6 +58,9 @@ def load(
         str, typer.Option("--extra-body", help="More fields of every request, as JSON.", show_default=False)
     ] = "{}",
     seed: Annotated[int, typer.Option("--seed", help="Of arrivals, and of sampled texts.")] = 0,
+    prefix_cache: Annotated[
+        bool, typer.Option("--prefix-cache", help="Let the server reuse what it computed for a prompt.")
+    ] = False,
     device: Annotated[Device, typer.Option("--device", help="Whose joules, if the server is here.")] = Device.cpu,
     as_json: arguments.AsJson = False,
 ) -> None:
@@ -69,6 +72,7 @@ def load(
     from compressbench.measure.load_test import load_test, read_prompts
 
     options = {"api": api.value, "api_key_env": api_key_env, "timeout_s": timeout, "extra_body": _json(extra_body)}
+    options["prefix_cache"] = prefix_cache
     asked = {
         "rates_per_s": tuple(rate),
         "num_requests": requests,

@@ -94,9 +94,10 @@ def _lines(report: LoadReport) -> list[Text]:
         ]
     lines += [Text(f"No {name}: {one_line(why)}.", style="dim") for name, why in report.absent.items()]
     if report.times_sent > 1:
-        times = three_digits(report.times_sent)
-        note = f"Each of {report.num_prompts} prompts was sent {times} times: a server's prefix cache would help."
-        lines.append(Text(note, style="dim"))
+        times, cached = three_digits(report.times_sent), sum(each.cached_prompt_tokens for each in report.results)
+        how = "it may have reused them" if report.prefix_cache else "the server was asked to reuse nothing"
+        said = f", and says that it reused {cached} tokens" if cached else ""
+        lines.append(Text(f"Each of {report.num_prompts} prompts was sent {times} times; {how}{said}.", style="dim"))
     return [*lines, Text(), _answer(report)]
 
 

@@ -27,6 +27,7 @@ class Outcome(NamedTuple):
 
     A request that failed has the kind of its failure and what was said; what it had brought until then is kept.
     `knows_gaps` is False where tokens came several at a time and nobody says how many: first and last are known then.
+    `cached_tokens` are those of the prompt that the server says it had read before.
     """
 
     scheduled_ns: int
@@ -37,6 +38,7 @@ class Outcome(NamedTuple):
     failure: str = ""
     said: str = ""
     knows_gaps: bool = True
+    cached_tokens: int = 0
 
     @property
     def ttft_s(self) -> float | None:
@@ -180,4 +182,5 @@ def _outcome(raw: _Raw, begun: int, arrival: int, num_tokens: int | None) -> Out
         failure="" if error is None else error.kind,
         said="" if error is None else str(error),
         knows_gaps=knows_gaps,
+        cached_tokens=reply.cached_tokens,
     )

@@ -74,6 +74,7 @@ class RateResult(Spec):
     lateness_p99_s: float
     client_cpu_share: float
     max_in_flight: int
+    cached_prompt_tokens: int
     readings: tuple[Reading, ...] = ()
     reason: str = ""
 
@@ -105,6 +106,7 @@ def judge(load: Load, rate_per_s: float, level: ServiceLevel) -> RateResult:
         lateness_p99_s=lateness,
         client_cpu_share=load.cpu_share,
         max_in_flight=load.max_in_flight,
+        cached_prompt_tokens=sum(each.cached_tokens for each in outcomes),
         reason=reason,
     )
 

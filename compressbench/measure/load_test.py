@@ -19,7 +19,7 @@ from compressbench.measure.host_energy import host_energy
 from compressbench.runtimes.endpoint import Endpoint
 from compressbench.runtimes.endpoint_address import is_loopback, key_from, parse_address
 from compressbench.runtimes.endpoint_http import Http
-from compressbench.runtimes.endpoint_probe import Dialect, probe
+from compressbench.runtimes.endpoint_probe import Dialect, Wishes, probe
 from compressbench.runtimes.endpoint_requests import PATHS, Retries
 
 Prompt = str | list[int]
@@ -40,7 +40,11 @@ class Asked(Spec):
 
 
 class LoadReport(Spec):
-    """`goodput_per_s` is the highest rate that kept the level, None if none did. `absent` has reasons."""
+    """`goodput_per_s` is the highest rate that kept the level, None if none did. `absent` has reasons.
+
+    Unless `prefix_cache`, the server was asked to reuse nothing of a prompt that was sent before; whether it obeyed is in
+    the results, if it says so.
+    """
 
     url: str
     model: str
@@ -48,6 +52,7 @@ class LoadReport(Spec):
     api: str
     counted_by: str
     accepted_fields: tuple[str, ...]
+    prefix_cache: bool
     is_here: bool
     asked: Asked
     level: ServiceLevel
@@ -97,7 +102,11 @@ def load_test(
             http,
             endpoint.api,
             _body(endpoint, prompts[0]),
-            (endpoint.ignore_eos and asked.forces_length, endpoint.min_tokens and asked.forces_length),
+            Wishes(
+                endpoint.ignore_eos and asked.forces_length,
+                endpoint.min_tokens and asked.forces_length,
+                endpoint.prefix_cache,
+            ),
             Retries(endpoint.max_retries),
         )
         return _Run(http, endpoint, prompts, asked, dialect).report(level, say)
@@ -137,7 +146,7 @@ class _Run:
         )
         more = {**self._dialect.fields, **length, "temperature": asked.temperature}
         bodies = [
-            {**_body(self._endpoint, prompts[at % len(prompts)]), **more, **self._seeded(at)}
+            {**_body(self._endpoint, prompts[at % len(prompts)]), **more, **self._dialect.unseen(), **self._seeded(at)}
             for at in range(len(arrivals))
         ]
         exact = asked.output_tokens if asked.forces_length else None
@@ -155,6 +164,7 @@ class _Run:
             api=endpoint.api,
             counted_by=self._dialect.counted_by,
             accepted_fields=self._dialect.accepted,
+            prefix_cache=endpoint.prefix_cache,
             is_here=self._is_here,
             asked=self._asked,
             level=level,

@@ -20,7 +20,7 @@ from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.endpoint_address import is_loopback, key_from, parse_address
 from compressbench.runtimes.endpoint_http import Http
-from compressbench.runtimes.endpoint_probe import Dialect, probe
+from compressbench.runtimes.endpoint_probe import Dialect, Wishes, probe
 from compressbench.runtimes.endpoint_reading import Reply
 from compressbench.runtimes.endpoint_requests import PATHS, Retries, Tally, complete
 from compressbench.runtimes.endpoint_rows import Positions, at_once, seed_of
@@ -32,7 +32,7 @@ OURS = frozenset(
     {
         "model", "prompt", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "min_tokens",
         "ignore_eos", "n", "best_of", "echo", "temperature", "top_p", "top_k", "seed", "stop", "logprobs",
-        "return_token_ids",
+        "return_token_ids", "cache_prompt", "cache_salt",
     }
 )  # fmt: skip
 UNKNOWN = -1
@@ -61,6 +61,7 @@ class Endpoint(Spec):
     max_retries: int = Field(3, ge=0, le=20, description="when the server is busy (429, 503)")
     ignore_eos: bool = Field(True, description="force lengths by this field, if the server takes it")
     min_tokens: bool = Field(True, description="force lengths by this field, if the server takes it")
+    prefix_cache: bool = Field(False, description="let the server reuse what it computed for a prompt it has seen")
     max_in_flight: int = Field(16, ge=1, le=1024, description="requests at once when texts are written")
     weights: str = Field("not stated", max_length=100, description="what the server computes in, in your words")
     extra_body: dict[str, JsonValue] = Field(default={}, description="more fields of every request; it is recorded")
@@ -117,7 +118,7 @@ class EndpointSession:
             self._http,
             options.api,
             self._body([_first_id(handle.tokenizer)]),
-            (options.ignore_eos, options.min_tokens),
+            Wishes(options.ignore_eos, options.min_tokens, options.prefix_cache),
             self._retries,
         )
 
@@ -136,7 +137,7 @@ class EndpointSession:
         prompts = prompts_of(batch)
         positions = Positions(len(prompts), num_tokens, on_token)
         length = self._dialect.forced(num_tokens)
-        bodies = [{**self._request(prompt), "temperature": 0, **length} for prompt in prompts]
+        bodies = [{**self._request(prompt), **self._dialect.unseen(), "temperature": 0, **length} for prompt in prompts]
         replies = at_once([self._asking(body, positions.told(row)) for row, body in enumerate(bodies)], len(prompts))
         for prompt, reply in zip(prompts, replies, strict=True):
             self._compare_prompt(prompt, reply)
@@ -178,6 +179,8 @@ class EndpointSession:
         }
         if tally.events:
             notes["tokens_per_event"] = round(tally.tokens / tally.events, 3)
+        if tally.cached_tokens:
+            notes["cached_prompt_tokens"] = tally.cached_tokens
         if self._prompt_tokens:
             ours, theirs = min(self._prompt_tokens)
             notes["prompt_tokens_differ"] = f"the server counted {theirs} where {ours} were meant"

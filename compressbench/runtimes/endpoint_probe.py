@@ -6,6 +6,7 @@ a length was forced and how tokens are counted is therefore judged again by ever
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ _OPTIONAL: tuple[tuple[str, dict[str, Any]], ...] = (
     # a server's own defaults, which vLLM takes from the model's files, would make it do other work than its rival
     ("no penalties", {"repetition_penalty": 1.0, "repeat_penalty": 1.0}),
 )
-_LENGTH: tuple[tuple[str, str, Any], ...] = (("ignore_eos", "ignore_eos", True), ("min_tokens", "min_tokens", None))
+# llama.cpp takes the first of these; vLLM the second, and reuses only what had the same
+_UNSEEN: dict[str, Any] = {"cache_prompt": False, "cache_salt": "probe"}
+_PER_REQUEST = {"ignore_eos", "min_tokens", "cache_salt"}
 _LOG_PROBS: dict[str, dict[str, Any]] = {"completions": {"logprobs": 1}, "chat": {"logprobs": True}}
 _NUM_PROBED = 2
 _REFUSED = frozenset({"http-400", "http-422"})
@@ -31,15 +34,38 @@ _REFUSED = frozenset({"http-400", "http-422"})
 _CANT = frozenset({"http-500", "http-501"})
 
 
+class Wishes(NamedTuple):
+    """Which fields may force a length, and whether a server may reuse what it computed for a prompt it has seen."""
+
+    ignore_eos: bool = True
+    min_tokens: bool = True
+    prefix_cache: bool = False
+
+    def optional(self) -> list[tuple[str, dict[str, Any]]]:
+        ours = [
+            (not self.prefix_cache, "no prompt cache", _UNSEEN),
+            (self.ignore_eos, "ignore_eos", {"ignore_eos": True}),
+            (self.min_tokens, "min_tokens", {"min_tokens": _NUM_PROBED}),
+        ]
+        return [*_OPTIONAL, *((name, fields) for is_wanted, name, fields in ours if is_wanted)]
+
+
 class Dialect(NamedTuple):
-    """`fields` go into every request; `ignore_eos` and `min_tokens` say which of them a forced length may use."""
+    """`fields` go into every request; `ignore_eos` and `min_tokens` say which of them a forced length may use, and
+    `salts` whether a prompt can be made to look unseen.
+    """
 
     engine: str
     fields: Mapping[str, Any]
     ignore_eos: bool
     min_tokens: bool
+    salts: bool
     accepted: tuple[str, ...]
     counted_by: str
+
+    def unseen(self) -> dict[str, Any]:
+        """Fields for a prompt that comes again and is to be read again: the same few are timed over and over."""
+        return {"cache_salt": secrets.token_hex(16)} if self.salts else {}
 
     def forced(self, num_tokens: int) -> dict[str, Any]:
         """Fields for a text of exactly so many tokens."""
@@ -48,26 +74,22 @@ class Dialect(NamedTuple):
         return {**ignore, **least, "max_tokens": num_tokens}
 
 
-def probe(http: Http, api: str, body: Mapping[str, Any], length: tuple[bool, bool], retries: Retries) -> Dialect:
-    """Ask for two tokens with all optional fields, and where they are refused with one more at a time (6 requests more).
+def probe(http: Http, api: str, body: Mapping[str, Any], wishes: Wishes, retries: Retries) -> Dialect:
+    """Ask for two tokens with all optional fields, and where they are refused with one more at a time (9 requests more).
 
-    `body` has the model and a prompt; `length` says whether ignore_eos and min_tokens may be used. Raises EndpointError if
-    the server doesn't even answer without them.
+    `body` has the model and a prompt. Raises EndpointError if the server doesn't even answer without them.
     """
     asker = _Asker(http, PATHS[api], {**body, "stream": True, "max_tokens": _NUM_PROBED}, retries)
-    wanted = [*_OPTIONAL]
-    wanted += [
-        (name, {key: value or _NUM_PROBED}) for (name, key, value), use in zip(_LENGTH, length, strict=True) if use
-    ]
-    accepted, fields = asker.accepted(wanted)
+    accepted, fields = asker.accepted(wishes.optional())
     counted_by = asker.counted_by(fields)
     if not counted_by and asker.is_fine({**fields, **_LOG_PROBS[api]}, _REFUSED | _CANT):
         with_log_probs = {**fields, **_LOG_PROBS[api]}
         if by := asker.counted_by(with_log_probs):
             accepted, fields, counted_by = [*accepted, "log-probabilities"], with_log_probs, by
-    kept = {name: value for name, value in fields.items() if name not in {"ignore_eos", "min_tokens"}}
+    kept = {name: value for name, value in fields.items() if name not in _PER_REQUEST}
     engine = engine_of(http, str(body.get("model", "")))
-    return Dialect(engine, kept, "ignore_eos" in fields, "min_tokens" in fields, tuple(accepted), counted_by)
+    ours = ["ignore_eos" in fields, "min_tokens" in fields, "cache_salt" in fields]
+    return Dialect(engine, kept, *ours, tuple(accepted), counted_by)
 
 
 class _Asker:

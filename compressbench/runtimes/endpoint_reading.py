@@ -23,7 +23,8 @@ class Reply:
     """One completion as far as it has come. `counts` has the tokens of each event that brought any.
 
     `ids` is None as soon as an event brought tokens without their ids. `num_tokens` is of all events. `is_told` says that
-    every event's tokens were counted by the server, `total` is its count of all of them, once it gave one.
+    every event's tokens were counted by the server, `total` is its count of all of them, once it gave one. `cached_tokens`
+    are those of the prompt that the server had read before.
     """
 
     text: str = ""
@@ -34,6 +35,7 @@ class Reply:
     counted_by: str = ""
     total: int | None = None
     prompt_tokens: int | None = None
+    cached_tokens: int = 0
     finish: str = ""
     is_done: bool = False
 
@@ -82,6 +84,9 @@ class Reply:
         if isinstance(usage, Mapping):
             self.total = _whole(usage.get("completion_tokens"), self.total)
             self.prompt_tokens = _whole(usage.get("prompt_tokens"), self.prompt_tokens)
+            details = usage.get("prompt_tokens_details")
+            if isinstance(details, Mapping):
+                self.cached_tokens = _whole(details.get("cached_tokens"), self.cached_tokens) or 0
 
     def check(self) -> None:
         """After the last event. Raises EndpointError if the stream has no end, or nobody can say how many tokens it had."""

@@ -36,6 +36,7 @@ class Tally:
     waited_s: float = 0.0
     events: int = 0
     tokens: int = 0
+    cached_tokens: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, reply: Reply) -> None:
@@ -43,6 +44,7 @@ class Tally:
             self.requests += 1
             self.events += len(reply.counts)
             self.tokens += reply.num_tokens
+            self.cached_tokens += reply.cached_tokens
 
     def add_retry(self, waited_s: float) -> None:
         with self._lock:

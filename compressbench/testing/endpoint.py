@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.source, self.key = source, key
         self.log: list[Sent] = []
         self.seen: dict[str, int] = {}
+        self.known: set[str] = set()
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

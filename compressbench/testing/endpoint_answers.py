@@ -43,6 +43,8 @@ class Behaviour(Spec):
     """Fields that are answered with 400."""
     ignores_length: bool = False
     echoes_key: bool = False
+    caches: bool = False
+    """Prompts that were seen with the same cache_salt are said to have been cached."""
 
 
 class Sent(NamedTuple):
@@ -88,6 +90,10 @@ class Answering:
         self._wait = sleep_then_spin(time.perf_counter_ns, time.sleep)
         self._is_chat = "messages" in request
         self._num_sent = 0
+        known: set[str] = handler.server.known  # type: ignore[attr-defined]  # of endpoint.Server
+        seen = f"{request.get('prompt')} {request.get('cache_salt')}"
+        self._is_cached = self._behave.caches and seen in known
+        known.add(seen)
 
     def run(self, source: Source) -> None:
         handler, behave = self._handler, self._behave
@@ -133,10 +139,16 @@ class Answering:
         self._sent.sent_ns.append(time.perf_counter_ns())
         self._write(data)
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         prompt = self._request.get("prompt", "")
         num_prompt = len(prompt) if isinstance(prompt, list) else len(prompt.split())
-        return {"prompt_tokens": num_prompt, "completion_tokens": self._num_sent + self._behave.off_by}
+        found: dict[str, Any] = {
+            "prompt_tokens": num_prompt,
+            "completion_tokens": self._num_sent + self._behave.off_by,
+        }
+        if self._is_cached:
+            found["prompt_tokens_details"] = {"cached_tokens": num_prompt}
+        return found
 
     def _event(self, event: Any) -> bytes:
         end = self._behave.line_end
