@@ -12,7 +12,8 @@ from compressbench.measure.endpoint_load import Load, send_load
 from compressbench.runtimes.endpoint_address import parse_address
 from compressbench.runtimes.endpoint_http import Http
 from compressbench.runtimes.endpoint_requests import Retries, Tally, complete
-from compressbench.testing.endpoint import Running, Sent, server_process
+from compressbench.testing.endpoint import Running, server_process
+from compressbench.testing.endpoint_answers import Sent
 
 _GAP_S, _NUM_TOKENS = 0.02, 64
 

@@ -19,7 +19,7 @@ from compressbench.measure.apart import Conditions, Deployed, compare_apart
 from compressbench.measure.compress import apply_steps
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question
-from compressbench.measure.remote import absent_probes, is_remote, needs_weights, unknown_work
+from compressbench.measure.remote import absent_probes, is_remote, needs_weights, only_what_sees, unknown_work
 from compressbench.measure.saved import keep, prove
 from compressbench.measure.scenario import Measured
 from compressbench.measure.scored import Quality, draws_anything
@@ -96,7 +96,8 @@ class Bench:
         try:
             if cell.unsupported:
                 raise UnsupportedError(cell.unsupported)
-            return self._measure(cell, meters)
+            arms = (self.plan.baseline.runtime.value, cell.runtime.value)
+            return self._measure(cell, only_what_sees(meters, arms))
         except Exception as error:  # noqa: BLE001 -- whatever a method raises becomes a record that says so
             is_known = isinstance(error, UnsupportedError | MissingDependencyError)
             status, message = ("unsupported", str(error)) if is_known else ("failed", _with_place(error))

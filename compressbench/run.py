@@ -11,7 +11,6 @@ from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.reading import Kind
 from compressbench.data.data_root import reading_below
 from compressbench.measure.instruments import opened, require_energy
-from compressbench.measure.remote import only_what_sees
 from compressbench.plan import Cell, plan_file
 from compressbench.records.record import Record
 from compressbench.records.store import RecordStore
@@ -47,8 +46,7 @@ def run_recipe(
 
 def _run(bench: Bench, cells: list[Cell], needs_energy: Kind | None) -> Iterator[Record]:
     plan, store, progress = bench.plan, bench.store, bench.progress
-    with opened(plan.meters, bench.device, progress) as found, progress.bar("recipe", len(cells)) as bar:
-        meters = only_what_sees(found, [cell.runtime.value for cell in plan.cells])
+    with opened(plan.meters, bench.device, progress) as meters, progress.bar("recipe", len(cells)) as bar:
         if needs_energy is not None:
             require_energy(plan.meters, meters, needs_energy)
         progress.say(plan.schedule.announcement(meters.min_window_s, len(cells)))

@@ -8,7 +8,8 @@ import torch
 
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.endpoint import Endpoint, EndpointSession
-from compressbench.testing.endpoint import Running, Sent
+from compressbench.testing.endpoint import Running
+from compressbench.testing.endpoint_answers import Sent
 
 BATCH = {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
 

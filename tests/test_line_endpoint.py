@@ -107,7 +107,7 @@ def test_a_server_is_compared_with_the_model_here_and_says_when_it_cannot_be(
     tmp_path: Path, url: str, handle: ModelHandle
 ) -> None:
     broken = endpoint(url, extra_body={"behave": {"status": 500, "times": 1_000_000}})
-    candidates = [
+    candidates: list[dict[str, Any]] = [
         {"runtime": endpoint(url)},
         {"runtime": endpoint(url), "compress": [{"use": "int8-weight-only"}]},
         {"runtime": broken},

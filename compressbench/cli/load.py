@@ -26,42 +26,62 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+Url = Annotated[str, typer.Argument(metavar="URL", help="E.g. http://127.0.0.1:8000/v1.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", "-m", help="The model's name there.", show_default=False)]
+Prompts = Annotated[
+    Path,
+    typer.Option("--prompts", "-p", help="A prompt per line, or .jsonl with a field prompt.", show_default=False),
+]
+Rate = Annotated[
+    list[float], typer.Option("--rate", "-r", help="Requests per second; give several.", show_default=False)
+]
+TtftLimit = Annotated[
+    float, typer.Option("--ttft-limit", help="Seconds to the first token, from its arrival.", show_default=False)
+]
+TpotLimit = Annotated[
+    float, typer.Option("--tpot-limit", help="Seconds per token after the first.", show_default=False)
+]
+Goal = Annotated[float, typer.Option("--goal", help="Share of requests that must keep both limits.")]
+Requests = Annotated[int, typer.Option("--requests", "-n", help="Requests at each rate.")]
+OutputTokens = Annotated[int, typer.Option("--output-tokens", help="Tokens of each text.")]
+NaturalEnd = Annotated[
+    bool, typer.Option("--natural-end", help="Let texts end by themselves; --output-tokens is their most.")
+]
+Temperature = Annotated[float, typer.Option("--temperature")]
+WhichApi = Annotated[Api, typer.Option("--api")]
+ApiKeyEnv = Annotated[
+    str, typer.Option("--api-key-env", help="Environment variable that holds the key.", show_default=False)
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds of one request; then it has failed.")]
+ExtraBody = Annotated[
+    str, typer.Option("--extra-body", help="More fields of every request, as JSON.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of arrivals, and of sampled texts.")]
+PrefixCache = Annotated[
+    bool, typer.Option("--prefix-cache", help="Let the server reuse what it computed for a prompt.")
+]
+WhichDevice = Annotated[Device, typer.Option("--device", help="Whose joules, if the server is here.")]
+
+
 def load(
-    url: Annotated[str, typer.Argument(metavar="URL", help="E.g. http://127.0.0.1:8000/v1.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name there.", show_default=False)],
-    prompts: Annotated[
-        Path,
-        typer.Option("--prompts", "-p", help="A prompt per line, or .jsonl with a field prompt.", show_default=False),
-    ],
-    rate: Annotated[
-        list[float], typer.Option("--rate", "-r", help="Requests per second; give several.", show_default=False)
-    ],
-    ttft_limit: Annotated[
-        float, typer.Option("--ttft-limit", help="Seconds to the first token, from its arrival.", show_default=False)
-    ],
-    tpot_limit: Annotated[
-        float, typer.Option("--tpot-limit", help="Seconds per token after the first.", show_default=False)
-    ],
-    goal: Annotated[float, typer.Option("--goal", help="Share of requests that must keep both limits.")] = 0.9,
-    requests: Annotated[int, typer.Option("--requests", "-n", help="Requests at each rate.")] = 400,
-    output_tokens: Annotated[int, typer.Option("--output-tokens", help="Tokens of each text.")] = 128,
-    natural_end: Annotated[
-        bool, typer.Option("--natural-end", help="Let texts end by themselves; --output-tokens is their most.")
-    ] = False,
-    temperature: Annotated[float, typer.Option("--temperature")] = 0.0,
-    api: Annotated[Api, typer.Option("--api")] = Api.completions,
-    api_key_env: Annotated[
-        str, typer.Option("--api-key-env", help="Environment variable that holds the key.", show_default=False)
-    ] = "",
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds of one request; then it has failed.")] = 120.0,
-    extra_body: Annotated[
-        str, typer.Option("--extra-body", help="More fields of every request, as JSON.", show_default=False)
-    ] = "{}",
-    seed: Annotated[int, typer.Option("--seed", help="Of arrivals, and of sampled texts.")] = 0,
-    prefix_cache: Annotated[
-        bool, typer.Option("--prefix-cache", help="Let the server reuse what it computed for a prompt.")
-    ] = False,
-    device: Annotated[Device, typer.Option("--device", help="Whose joules, if the server is here.")] = Device.cpu,
+    url: Url,
+    model: Model,
+    prompts: Prompts,
+    rate: Rate,
+    ttft_limit: TtftLimit,
+    tpot_limit: TpotLimit,
+    goal: Goal = 0.9,
+    requests: Requests = 400,
+    output_tokens: OutputTokens = 128,
+    natural_end: NaturalEnd = False,
+    temperature: Temperature = 0.0,
+    api: WhichApi = Api.completions,
+    api_key_env: ApiKeyEnv = "",
+    timeout: Timeout = 120.0,
+    extra_body: ExtraBody = "{}",
+    seed: Seed = 0,
+    prefix_cache: PrefixCache = False,
+    device: WhichDevice = Device.cpu,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Send random arrivals to a server and say how many it answers in time (goodput), failures included.

@@ -72,7 +72,9 @@ def read_prompts(path: Path) -> list[Prompt]:
         lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the prompts can't be read", where=str(path), got=str(error)) from error
-    found = [_prompt(path, number, line) for number, line in enumerate(lines, 1)] if path.suffix == ".jsonl" else lines
+    found: list[Prompt] = [*lines]
+    if path.suffix == ".jsonl":
+        found = [_prompt(path, number, line) for number, line in enumerate(lines, 1)]
     if not found:
         raise DataError("the file has no prompt", where=str(path), do="Write one on each line.")
     return found

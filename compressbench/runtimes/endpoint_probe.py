@@ -88,8 +88,15 @@ def probe(http: Http, api: str, body: Mapping[str, Any], wishes: Wishes, retries
             accepted, fields, counted_by = [*accepted, "log-probabilities"], with_log_probs, by
     kept = {name: value for name, value in fields.items() if name not in _PER_REQUEST}
     engine = engine_of(http, str(body.get("model", "")))
-    ours = ["ignore_eos" in fields, "min_tokens" in fields, "cache_salt" in fields]
-    return Dialect(engine, kept, *ours, tuple(accepted), counted_by)
+    return Dialect(
+        engine,
+        kept,
+        ignore_eos="ignore_eos" in fields,
+        min_tokens="min_tokens" in fields,
+        salts="cache_salt" in fields,
+        accepted=tuple(accepted),
+        counted_by=counted_by,
+    )
 
 
 class _Asker:

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
 from compressbench.core.spec import Spec
-from compressbench.measure.open_loop import sleep_then_spin
 
 
 class Behaviour(Spec):
@@ -81,13 +80,19 @@ class Scripted:
             )
 
 
+def _wait_until(due_ns: int) -> None:
+    """Asleep, and awake for the last 0.2 ms."""
+    while (left := due_ns - time.perf_counter_ns()) > 0:
+        if left > 200_000:
+            time.sleep((left - 200_000) / 1e9)
+
+
 class Answering:
     """One stream of events."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, request: Mapping[str, Any], sent: Sent) -> None:
         self._handler, self._request, self._sent = handler, request, sent
         self._behave = Behaviour(**request.get("behave", {}))
-        self._wait = sleep_then_spin(time.perf_counter_ns, time.sleep)
         self._is_chat = "messages" in request
         self._num_sent = 0
         known: set[str] = handler.server.known  # type: ignore[attr-defined]  # of endpoint.Server
@@ -120,7 +125,7 @@ class Answering:
         else:
             due = self._sent.due_ns[-1] + round(behave.gaps_s[(number - 1) % len(behave.gaps_s)] * 1e9)
         self._sent.due_ns.append(due)
-        self._wait(due)
+        _wait_until(due)
 
     def _send_tokens(self, tokens: list[Token]) -> None:
         behave = self._behave

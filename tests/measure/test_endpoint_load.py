@@ -44,7 +44,9 @@ def sent(server: Running, behaviours: list[dict[str, Any]], rate: float, tokens:
 
 def test_requests_come_when_the_schedule_says_and_wait_for_no_other(server: Running) -> None:
     """The server takes 0.5 s for each and gets 20 within 0.2 s: one after the other they would take 10 s."""
-    behaviours = [{"mark": f"open {number}", "first_s": 0.2, "gaps_s": [0.1]} for number in range(20)]
+    behaviours: list[dict[str, Any]] = [
+        {"mark": f"open {number}", "first_s": 0.2, "gaps_s": [0.1]} for number in range(20)
+    ]
     load = sent(server, behaviours, 100.0)
     log = {entry.mark: entry for entry in server.log()}
     assert load.max_in_flight == 20
@@ -63,7 +65,9 @@ def test_requests_come_when_the_schedule_says_and_wait_for_no_other(server: Runn
 
 def test_times_agree_with_the_servers_log(server: Running) -> None:
     """In the middle of the requests: a median shrugs off what a busy machine does to some of them."""
-    behaviours = [{"mark": f"times {number}", "first_s": 0.2, "gaps_s": [0.1]} for number in range(21)]
+    behaviours: list[dict[str, Any]] = [
+        {"mark": f"times {number}", "first_s": 0.2, "gaps_s": [0.1]} for number in range(21)
+    ]
     load = sent(server, behaviours, 20.0)
     log = {entry.mark: entry for entry in server.log()}
     ttft, tpot = [], []
