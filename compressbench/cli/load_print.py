@@ -14,6 +14,8 @@ from compressbench.core.units import humanize, three_digits
 from compressbench.measure.goodput import Estimate, RateResult
 from compressbench.measure.load_test import LoadReport
 
+_SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
 
 def print_report(report: LoadReport) -> None:
     Console().print(Group(*_parts(report)))
@@ -53,7 +55,7 @@ def _share(share: Estimate) -> str:
 
 def _verdict(each: RateResult, goal: float) -> Text:
     if each.reason:
-        return Text(f"no answer: {each.reason}", style="yellow")
+        return Text("no answer, see below", style="yellow")
     if each.is_kept:
         return Text("kept", style="green")
     if (each.attainment.high or 0) < goal:
@@ -78,12 +80,19 @@ def _quantiles(report: LoadReport) -> Table:
 def _quantile(found: Estimate) -> str:
     if found.value is None or found.low is None or found.high is None:
         return "too few"
-    return f"{humanize(found.value, 's')} [{humanize(found.low, 's')}, {humanize(found.high, 's')}]"
+    scale, unit = next((scale, unit) for scale, unit in _SCALES if found.value >= scale or unit == "µs")
+    value, low, high = (three_digits(each / scale) for each in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}] {unit}"
 
 
 def _lines(report: LoadReport) -> list[Text]:
-    lines = [Text(f"{each.rate_per_s:g}/s: {_failed(each)}", style="red") for each in report.results if each.failures]
-    if lines:
+    lines = [
+        Text(f"{each.rate_per_s:g}/s has no answer: {each.reason}.", style="yellow")
+        for each in report.results
+        if each.reason
+    ]
+    lines += [Text(f"{each.rate_per_s:g}/s: {_failed(each)}", style="red") for each in report.results if each.failures]
+    if any(each.failures for each in report.results):
         lines.append(Text("Quantiles are of the requests that were answered; failures count as not good.", style="dim"))
     for each in report.results:
         lines += [
@@ -109,6 +118,8 @@ def _failed(each: RateResult) -> str:
 
 def _answer(report: LoadReport) -> Text:
     goal = f"{100 * report.level.goal:g} %"
+    if all(each.reason for each in report.results):
+        return Text("Goodput: not measured, because this machine was too busy to be the clients.", style="bold")
     if report.goodput_per_s is None:
         return Text(f"Goodput: no rate that was tried keeps both limits for {goal} of requests.", style="bold")
     rates = [each.rate_per_s for each in report.results]
