@@ -22,6 +22,7 @@ from compressbench.measure.compress import apply_steps
 from compressbench.measure.deployed import Subject, prove_deployed
 from compressbench.measure.instruments import Opened, read_probes
 from compressbench.measure.quality import Question
+from compressbench.measure.remote import absent_probes, is_remote, needs_weights, only_what_sees, unknown_work
 from compressbench.measure.saved import keep, prove
 from compressbench.measure.scenario import Measured
 from compressbench.measure.scored import Quality, draws_anything
@@ -73,7 +74,8 @@ class Bench:
             bar.advance()
             device, num_threads = prepare_device(recipe.device, workload.num_threads)
             begun = time.perf_counter()
-            model = load_model(recipe.model, plan.head, device=device)
+            weights = needs_weights(cell.runtime.value for cell in plan.cells)
+            model = load_model(recipe.model, plan.head, device=device, weights=weights)
             load_seconds = time.perf_counter() - begun
             bar.advance()
             questions = [
@@ -97,7 +99,8 @@ class Bench:
         try:
             if cell.unsupported:
                 raise UnsupportedError(cell.unsupported)
-            return self._measure(cell, meters)
+            arms = (self.plan.baseline.runtime.value, cell.runtime.value)
+            return self._measure(cell, only_what_sees(meters, arms))
         except Exception as error:  # noqa: BLE001 -- whatever a method raises becomes a record that says so
             is_known = isinstance(error, UnsupportedError | MissingDependencyError)
             status, message = ("unsupported", str(error)) if is_known else ("failed", _with_place(error))
@@ -116,7 +119,10 @@ class Bench:
         is_sound = all(score.value is not None for score in scores)
         measured = self._compare(cell, session, made.handle, meters) if is_sound else None
         batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
-        readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
+        is_elsewhere = is_remote(cell.runtime.value)
+        readings, absent = list[Reading](), absent_probes(self.plan.meters)
+        if not is_elsewhere:
+            readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
         subject = Subject(made.handle, cell.runtime, session, self.timing.inputs, self.environment.num_threads or 1)
         proof = prove_deployed(
@@ -134,9 +140,10 @@ class Bench:
             artefact=artefact,
             deployment=proof.deployment,
             limits=self.timing.limits,
-            work=self.timing.work(made.handle, batch),
+            work=unknown_work() if is_elsewhere else self.timing.work(made.handle, batch),
         )
-        record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
+        if not is_elsewhere:
+            record = record.model_copy(update={"audit": self._audit(record, made.handle, session)})
         if cell.role == "baseline":
             self.record = record
         else:
@@ -238,7 +245,7 @@ class Bench:
 
     def _load_reading(self, cell: Cell) -> list[Reading]:
         """Of the baseline only: a candidate is made in memory, and only what was saved can be loaded."""
-        if cell.role != "baseline":
+        if cell.role != "baseline" or is_remote(cell.runtime.value):
             return []
         source = "monotonic clock (perf_counter), files to weights on the device, page cache as it was"
         return [

@@ -47,6 +47,7 @@ VERBS = (
     "frontier",
     "statement",
     "think",
+    "load",
     "diff",
     "doctor",
 )

@@ -70,7 +70,7 @@ def _describe(thing: Any) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": _first_sentence(inspect.getdoc(thing) or "")}
     if hasattr(thing, "model_json_schema"):
         described["options"] = thing.model_json_schema().get("properties", {})
-    if hasattr(thing, "facts"):
+    if hasattr(thing, "facts") and not isinstance(thing.facts, property):  # a runtime's depend on its options
         described |= thing.facts.model_dump(mode="json")
         described = {key: sorted(value) if isinstance(value, list) else value for key, value in described.items()}
     for name in ("metric", "direction", "head", "version", "scope"):

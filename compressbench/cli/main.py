@@ -20,6 +20,7 @@ from compressbench.cli import (
     gate,
     leaderboard,
     listing,
+    load,
     pareto,
     parity,
     plan,
@@ -60,6 +61,7 @@ app.command("fleet")(fleet.fleet)
 app.command("frontier")(frontier.frontier)
 app.command("statement")(statement.statement)
 app.command("think")(think.think)
+app.command("load")(load.load)
 app.command("diff")(diff.diff)
 app.command("doctor")(doctor.doctor)
 

@@ -131,6 +131,7 @@ runtimes = Registry(
         "onnxruntime": "compressbench.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "compressbench.runtimes.openvino:OpenVino",
         "torch-compile": "compressbench.runtimes.torch_compile:TorchCompile",
+        "endpoint": "compressbench.runtimes.endpoint:Endpoint",
     },
 )
 tasks = Registry(

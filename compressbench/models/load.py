@@ -34,15 +34,20 @@ _LOADING_FAILS_WITH = (
 )  # fmt: skip
 
 
-def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Supplies | None = None) -> ModelHandle:
+def load_model(
+    spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Supplies | None = None, weights: bool = True
+) -> ModelHandle:
     """Load `spec` with the given head (a name of models.heads.HEADS) and put it on `device` in eval mode.
 
+    Without `weights` only its configuration and what prepares its inputs: the model then has shapes and no values.
     Raises ModelError if the model isn't there, isn't safetensors, needs code that wasn't allowed, or lacks weights for
     its head; MissingDependencyError if an embedded model's weights, or what prepares its inputs, aren't installed.
     """
+    if not weights:
+        return _load_without_weights(spec, head, device, supplies or Supplies())
     with quiet():
-        model, tokenizer, revision, weights = _load(spec, head)
-    if not weights:  # an artefact's layers keep the formats in which they were saved
+        model, tokenizer, revision, quantized = _load(spec, head)
+    if not quantized:  # an artefact's layers keep the formats in which they were saved
         cast_weights(model, getattr(torch, spec.dtype))
     model = model.to(device).eval()
     source = ModelSource(
@@ -50,9 +55,30 @@ def load_model(spec: ModelSpec, head: str, *, device: str = "cpu", supplies: Sup
         revision=revision,
         trust_remote_code=spec.trust_remote_code,
         architecture=type(model).__name__,
-        dtype=weights or spec.dtype,
+        dtype=quantized or spec.dtype,
     )
-    return ModelHandle(model, tokenizer, source, head, weights or spec.dtype, device, supplies or Supplies())
+    return ModelHandle(model, tokenizer, source, head, quantized or spec.dtype, device, supplies or Supplies())
+
+
+def _load_without_weights(spec: ModelSpec, head: str, device: str, supplies: Supplies) -> ModelHandle:
+    from compressbench.models.weightless import without_weights
+
+    folder = model_folder(spec.id)
+    revision = _resolve_commit(spec, head) if folder is None else _sha256_of(folder)
+    options = {"revision": revision} if folder is None else {"local_files_only": True}
+    try:
+        with quiet():
+            model, tokenizer = without_weights(spec, head, str(folder or spec.id), options)
+    except _LOADING_FAILS_WITH as error:
+        raise _explain(spec, head, error) from error
+    source = ModelSource(
+        id=spec.id,
+        revision=revision,
+        trust_remote_code=spec.trust_remote_code,
+        architecture=type(model).__name__,
+        dtype=spec.dtype,
+    )
+    return ModelHandle(model, tokenizer, source, head, spec.dtype, device, supplies)
 
 
 def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:
