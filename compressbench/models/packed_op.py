@@ -14,7 +14,7 @@ import torch
 
 _LAYERS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _NUMBERS = itertools.count()
-_LIBRARY = torch.library.Library("compressbench", "FRAGMENT")
+_LIBRARY: Any = torch.library.Library("compressbench", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define("int8_dynamic(Tensor x, int layer, int out_features) -> Tensor")
 
 

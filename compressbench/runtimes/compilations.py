@@ -66,7 +66,6 @@ class Compiled:
         """A call at a new shape, at which dynamo may trace."""
         import torch
         import torch._inductor.config as inductor
-        from torch._dynamo.exc import BackendCompilerFailed
 
         self._by_shape[shape] = 0
         self.num_threads = torch.get_num_threads()
@@ -74,7 +73,7 @@ class Compiled:
         try:
             with inductor.patch(dict(self._settings.while_tracing)), _quiet():
                 return self._call(*arguments, **named)
-        except (BackendCompilerFailed, *_inductor_errors()) as error:
+        except _compiler_errors() as error:
             text = " ".join(str(error).split())[:300]
             raise UnsupportedError("torch.compile failed", got=text, do="Try backend: aot_eager or eager.") from error
         finally:
@@ -102,7 +101,7 @@ def _compile(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Call
 
     known = inspect.signature(torch.compile).parameters
     apart = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
-    return torch.compile(function, **arguments, **apart)  # type: ignore[no-any-return, call-overload]
+    return torch.compile(function, **arguments, **apart)  # type: ignore[no-any-return]
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,11 +134,13 @@ def _short(reason: str) -> str:
     return " ".join(reason.split()).partition(": ")[2][:160] or reason[:160]
 
 
-def _inductor_errors() -> tuple[type[BaseException], ...]:
+def _compiler_errors() -> tuple[type[Exception], ...]:
+    from torch._dynamo.exc import BackendCompilerFailed
     from torch._inductor import exc
 
     names = ("InductorError", "CppCompileError", "InvalidCxxCompiler")
-    return tuple(getattr(exc, name) for name in names if hasattr(exc, name))
+    found: list[type[Exception]] = [getattr(exc, name) for name in names if hasattr(exc, name)]
+    return (BackendCompilerFailed, *found)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class OnnxRuntime(Spec):
         source.parent.mkdir(exist_ok=True)
         is_untied = self.quantize != "none"
         names, cache = export_graph(handle, source, self.opset, getattr(torch, self.dtype), is_untied)
-        exported, left_out = time.perf_counter(), ()
+        exported, left_out = time.perf_counter(), tuple[str, ...]()
         if source != target:
             left_out = quantize(source, target, self._quantization(), self._samples(handle))
             for path in source.parent.iterdir():

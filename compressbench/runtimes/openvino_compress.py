@@ -71,7 +71,7 @@ def _quiet_nncf() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         for kind in (DeprecationWarning, FutureWarning, UserWarning, RuntimeWarning):
             warnings.simplefilter("ignore", kind)
-        import nncf  # type: ignore[import-untyped]  # noqa: F401  # its logger is made at import
+        import nncf  # noqa: F401  # its logger is made at import
 
         logger = logging.getLogger("nncf")
         level = logger.level
@@ -106,7 +106,7 @@ def _post_training(graph: Any, options: Quantization, handle: ModelHandle, feed:
 
 def _weights_alone(graph: Any, options: Quantization) -> tuple[Any, dict[str, Note]]:
     import nncf
-    from nncf.quantization.advanced_parameters import GroupSizeFallbackMode  # type: ignore[import-untyped]
+    from nncf.quantization.advanced_parameters import GroupSizeFallbackMode
 
     kind = "sym" if options.symmetric else "asym"
     more: dict[str, Any] = {}

@@ -57,7 +57,7 @@ def convert(handle: ModelHandle) -> Converted:
 def _traceable() -> Iterator[None]:
     """The tracer warns of what it can't follow, and of its own age; parity with the model is what decides."""
     with warnings.catch_warnings(), torch.no_grad(), quiet():
-        for kind in (torch.jit.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
+        for kind in (torch.jit._trace.TracerWarning, DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", kind)
         yield
 

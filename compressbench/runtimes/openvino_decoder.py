@@ -39,7 +39,7 @@ class DecoderSession(OpenVinoSession):
         rows, length = batch["input_ids"].shape
         positions = length + max(0, num_tokens - 1)
         per_position = sum(heads * size for heads, size in self._compiled.about.cache)
-        return rows * positions * per_position * self._compiled.cache_item_bytes
+        return int(rows * positions * per_position * self._compiled.cache_item_bytes)
 
     def close(self) -> None:
         del self._steps

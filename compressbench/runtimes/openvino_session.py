@@ -90,7 +90,9 @@ def compile_files(folder: Path, settings: Settings, options: tuple[str, str], ca
         model = core.read_model(folder / MODEL, folder / WEIGHTS)
         read = time.perf_counter()
         compiled = core.compile_model(model, "CPU", dict(settings.plugin))
-        fixed = {} if about.cache else {shape: _for_shape(core, model, shape, settings) for shape in settings.shapes}
+        fixed: dict[tuple[int, ...], Any] = (
+            {} if about.cache else {shape: _for_shape(core, model, shape, settings) for shape in settings.shapes}
+        )
     except RuntimeError as error:
         first = str(error).strip().split("\n")[0]
         raise ModelError("OpenVINO can't read or compile the model", where=str(folder), got=first[:200]) from error

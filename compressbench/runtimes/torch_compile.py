@@ -271,7 +271,7 @@ def _marking_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
     def marked(*inputs: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return step(*inputs)
 
     return marked

@@ -86,7 +86,8 @@ def test_what_capturing_left_in_the_cache_changes_no_text() -> None:
 
     def captured(inputs: tuple[Any, ...]) -> Callable[..., torch.Tensor]:
         tokens, positions, mask, cache = inputs
-        call = graphed(lambda *given: last_logits(handle.model, *given, cache), (tokens, positions, mask), cuda)
+        one_step: Any = last_logits
+        call = graphed(lambda *given: one_step(handle.model, *given, cache), (tokens, positions, mask), cuda)
         return lambda *given: call(*given[:3])
 
     def plain(_: tuple[Any, ...]) -> Callable[..., torch.Tensor]:

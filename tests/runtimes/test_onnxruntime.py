@@ -105,7 +105,7 @@ def prompts(rows: int, length: int) -> Batch:
 def test_a_classifier_answers_as_in_pytorch_at_any_shape_and_number_of_threads(
     minilm: ModelHandle, minilm_folder: Path, num_threads: int
 ) -> None:
-    session = OnnxRuntime().open(minilm_folder, "cpu")
+    session: Any = OnnxRuntime().open(minilm_folder, "cpu")
     reference = TorchSession(minilm.model, "cpu")
     for rows, length in ((1, 1), (1, 32), (5, 17), (3, 128)):
         batch = questions(rows, length)
@@ -116,7 +116,7 @@ def test_a_classifier_answers_as_in_pytorch_at_any_shape_and_number_of_threads(
 
 
 def test_a_session_says_what_it_runs_and_what_it_took(minilm_folder: Path) -> None:
-    session = OnnxRuntime().open(minilm_folder, "cpu")
+    session: Any = OnnxRuntime().open(minilm_folder, "cpu")
     assert isinstance(session, SaysWhatItRuns)
     assert isinstance(OnnxRuntime(), RunsFiles)
     deployed = session.deployed
@@ -128,13 +128,14 @@ def test_a_session_says_what_it_runs_and_what_it_took(minilm_folder: Path) -> No
     assert deployed.weight_bytes is not None
     assert 0 < deployed.num_files_bytes - deployed.weight_bytes - tables < 2_000_000
     use = session.kernels(questions(2, 8))
+    assert use is not None
     assert use.counts["MatMul float32"] == 36
     assert use.counts["MultiHeadAttention float32"] == 6
     assert (use.wanted, use.fallbacks) == ((), ())
 
 
 def test_a_batch_without_a_mask_is_read_whole_and_an_unknown_input_is_an_error(minilm_folder: Path) -> None:
-    session = OnnxRuntime().open(minilm_folder, "cpu")
+    session: Any = OnnxRuntime().open(minilm_folder, "cpu")
     ids = questions(2, 9)["input_ids"].clamp(min=5)
     whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     assert torch.equal(session({"input_ids": ids}), session(whole))
@@ -267,7 +268,7 @@ def test_a_module_to_leave_out_that_is_not_there_is_an_error(bert: ModelHandle, 
 
 def test_products_that_stay_in_floats_unasked_are_a_fallback(bert_folder: Path) -> None:
     """A file in floats, opened as if it had been quantized."""
-    session = OnnxRuntime(quantize="int8-dynamic").open(bert_folder, "cpu")
+    session: Any = OnnxRuntime(quantize="int8-dynamic").open(bert_folder, "cpu")
     use = session.kernels(FAMILIES["bert"].batches()[0])
     assert "14 products with weights ran in floats though int8 was asked for" in use.fallbacks[0]
 

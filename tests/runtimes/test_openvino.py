@@ -77,7 +77,7 @@ def test_the_word_openvino_is_this_runtime() -> None:
 def test_float32_gives_eager_outputs_at_any_batch_and_length(name: str, num_threads: int, folders: Any) -> None:
     handle, folder = folders[name]
     torch.set_num_threads(num_threads)
-    session = OpenVino().open(folder, "cpu")
+    session: Any = OpenVino().open(folder, "cpu")
     for rows, length in [(1, 1), (1, 9), (3, 6), (2, 17), (1, 9)]:
         assert largest_difference(session, handle, texts(rows, length)) < LIMIT
     session.close()
@@ -89,13 +89,13 @@ def test_images_are_classified_as_by_eager(rows: int, folders: Any) -> None:
     config = handle.model.config
     pixels = torch.randn(rows, config.num_channels, config.image_size, config.image_size)
     batch = {"pixel_values": pixels}
-    session = OpenVino().open(folder, "cpu")
+    session: Any = OpenVino().open(folder, "cpu")
     assert largest_difference(session, handle, batch) < LIMIT
     assert largest_difference(session, handle, {"pixel_values": pixels.transpose(2, 3)}) < LIMIT
 
 
 def test_an_answer_is_not_overwritten_by_the_next(folders: Any) -> None:
-    session = OpenVino().open(folders["tiny_classifier"][1], "cpu")
+    session: Any = OpenVino().open(folders["tiny_classifier"][1], "cpu")
     first = session(texts(1, 5))
     kept = first.clone()
     assert not torch.equal(session(texts(1, 6)), kept)
@@ -104,7 +104,7 @@ def test_an_answer_is_not_overwritten_by_the_next(folders: Any) -> None:
 
 def test_inputs_that_may_be_left_out_have_their_usual_values_and_others_are_refused(folders: Any) -> None:
     folder = folders["tiny_classifier"][1]
-    session = OpenVino().open(folder, "cpu")
+    session: Any = OpenVino().open(folder, "cpu")
     batch = texts(1, 7)
     assert torch.equal(session({"input_ids": batch["input_ids"]}), session(batch))
     with pytest.raises(UnsupportedError, match="head_mask"):
@@ -117,7 +117,7 @@ def test_inputs_that_may_be_left_out_have_their_usual_values_and_others_are_refu
 def test_streams_share_a_batch_and_keep_the_order_of_its_rows(folders: Any) -> None:
     handle, folder = folders["tiny_classifier"]
     torch.set_num_threads(2)
-    session = OpenVino(hint="throughput").open(folder, "cpu")
+    session: Any = OpenVino(hint="throughput").open(folder, "cpu")
     assert session.deployed.notes["num_streams"] == 2
     for rows in (1, 2, 5, 8):
         assert largest_difference(session, handle, texts(rows, 6)) < LIMIT
@@ -125,10 +125,10 @@ def test_streams_share_a_batch_and_keep_the_order_of_its_rows(folders: Any) -> N
 
 def test_a_static_shape_has_a_graph_of_its_own_and_others_go_on_as_before(folders: Any) -> None:
     handle, folder = folders["tiny_classifier"]
-    session = OpenVino(static_shapes=((2, 6), (1, 9))).open(folder, "cpu")
+    session: Any = OpenVino(static_shapes=((2, 6), (1, 9))).open(folder, "cpu")
     for rows, length in [(2, 6), (1, 9), (1, 6), (2, 6)]:
         assert largest_difference(session, handle, texts(rows, length)) < LIMIT
-    general, fixed = (session.kernels(texts(rows, 6)) for rows in (3, 2))  # type: ignore[attr-defined]
+    general, fixed = (session.kernels(texts(rows, 6)) for rows in (3, 2))
     assert general.counts != fixed.counts  # sizes that are known need no nodes that find them out
     assert any(name.startswith(fixed.wanted) for name in fixed.counts)
 
@@ -138,7 +138,7 @@ def test_the_embedded_language_model_writes_the_same_tokens(rows: int) -> None:
     handle = load_model(ModelSpec(id="embedded:shakespeare-lm"), "causal-lm")
     batch = texts(rows, 11, left=True, vocabulary=1000)
     calls: list[int] = []
-    session = OpenVino().prepare(handle, "cpu")
+    session: Any = OpenVino().prepare(handle, "cpu")
     eager = TorchEager().prepare(handle, "cpu")
     assert largest_difference(session, handle, texts(2, 30, vocabulary=1000)) < 1e-3
     expected = eager.generate(batch, 40)
@@ -160,7 +160,7 @@ def test_generation_after_other_batches_is_the_same(folders: Any) -> None:
 
 def test_a_session_says_what_it_runs(folders: Any) -> None:
     handle, folder = folders["tiny_causal_lm"]
-    session = OpenVino().open(folder, "cpu")
+    session: Any = OpenVino().open(folder, "cpu")
     assert isinstance(session, SaysWhatItRuns)
     batch = texts(1, 4)
     use = session.kernels(batch, 3)
@@ -179,7 +179,8 @@ def test_a_session_says_what_it_runs(folders: Any) -> None:
 
 def test_embeddings_are_not_weights_that_every_pass_reads(folders: Any) -> None:
     handle, folder = folders["tiny_encoder"]
-    deployed = OpenVino().open(folder, "cpu").deployed
+    opened: Any = OpenVino().open(folder, "cpu")
+    deployed = opened.deployed
     tables = sum(weights.nbytes for name, weights in handle.model.named_parameters() if "embeddings.weight" in name)
     total = sum(weights.nbytes for weights in handle.model.parameters())
     assert tables > 0
@@ -190,7 +191,7 @@ def test_bfloat16_runs_where_it_is_asked_for_and_only_there(folders: Any) -> Non
     if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no bfloat16")
     batch = texts(2, 8)
-    session = OpenVino(precision="bfloat16").open(folders["tiny_encoder"][1], "cpu")
+    session: Any = OpenVino(precision="bfloat16").open(folders["tiny_encoder"][1], "cpu")
     use = session.kernels(batch)
     assert session.deployed.precision == "bfloat16"
     assert any(name.startswith("FullyConnected bfloat16") for name in use.counts)
@@ -233,7 +234,7 @@ def test_the_model_itself_stays_as_it_was() -> None:
     handle = tiny_classifier()
     handle.model.bfloat16().train()
     before = {name: tensor.clone() for name, tensor in handle.model.state_dict().items()}
-    session = OpenVino().prepare(handle, "cpu")
+    session: Any = OpenVino().prepare(handle, "cpu")
     assert handle.model.training
     assert handle.model.dtype == torch.bfloat16
     assert all(torch.equal(before[name], tensor) for name, tensor in handle.model.state_dict().items())
@@ -261,7 +262,7 @@ def test_a_quantized_classifier_is_smaller_runs_its_kernels_and_is_close(quantiz
         return CalibrationSet([texts(1, 9), texts(4, 12)], "made", "train", "0", 5, 60, 0)
 
     handle = tiny_classifier().copy(Supplies(calibration=draw))
-    session = OpenVino(quantize=quantize, group_size=32).prepare(handle, "cpu")
+    session: Any = OpenVino(quantize=quantize, group_size=32).prepare(handle, "cpu")
     batch = texts(8, 12)
     use = session.kernels(batch)
     assert any(wanted in name for name in use.counts for wanted in use.wanted)
