@@ -11,7 +11,12 @@ from typing import Any
 from compressbench.core.errors import MissingDependencyError, ModelError
 from compressbench.core.names import did_you_mean
 
-EMBEDDED = {"minilm-banking77": "minilm_banking77", "shakespeare-lm": "shakespeare_lm", "all-minilm-l6-v2": ""}
+EMBEDDED = {
+    "minilm-banking77": "minilm_banking77",
+    "tiny-banking77": "tiny_banking77",
+    "shakespeare-lm": "shakespeare_lm",
+    "all-minilm-l6-v2": "",
+}
 """Name -> folder; the last is all of the encoder's own distribution."""
 _PREFIX = "embedded:"
 

@@ -9,9 +9,10 @@ from typing import NamedTuple, cast
 
 from compressbench.core.names import one_line
 from compressbench.report.catalog import Catalog
-from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier import Frontier
 from compressbench.report.frontier_levels import RATES
 from compressbench.report.frontier_numbers import Words
+from compressbench.report.frontier_rivals import Member
 from compressbench.report.pareto import Entry
 from compressbench.report.pareto_plot import plot
 from compressbench.report.rows import Row
