@@ -21,7 +21,7 @@ FEWEST = 5
 _CLEAR = 2.0
 """AICc has to fall by as much."""
 _ALPHA = 0.05
-_STEPS, _ROUNDS, _AGAIN, _TAIL = 28, 12, 3, 0.025
+_STEPS, _ROUNDS, _AGAIN, _TAIL = 28, 9, 2, 0.025
 _LARGEST = 3.0
 _STARTS = 17
 _LN4 = math.log(4)
@@ -80,6 +80,14 @@ class _Found(NamedTuple):
     chi_square: np.ndarray
 
 
+class _Grid(NamedTuple):
+    """Its ends, and by draw the best shape of it."""
+
+    low: np.ndarray
+    high: np.ndarray
+    shape: np.ndarray
+
+
 def why_no_law(bits: Sequence[float]) -> str:
     """Why no law is fitted to rows of these widths; "" if one is."""
     different = len(set(bits))
@@ -131,22 +139,28 @@ def _breaks(x: np.ndarray) -> tuple[float, float]:
     return different[1], different[-2]
 
 
+def _coarse(x: np.ndarray, q: np.ndarray, weight: np.ndarray, breaks: tuple[float, float] | None) -> _Grid:
+    """Of each draw the best shape of a grid; without breaks that of one slope."""
+    import numpy as np
+
+    ends = (float(x.max()),) * 2 if breaks is None else breaks
+    low = np.array([0.0, 0.0, ends[0]])
+    high = np.array([_LARGEST, 0.0 if breaks is None else _LARGEST, ends[1]])
+    count = [_STEPS if b > a else 1 for a, b in zip(low, high, strict=True)]
+    axes = [np.linspace(*each) for each in zip(low, high, count, strict=True)]
+    grid = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")], axis=1)
+    g = _g(x, grid)
+    fall = np.maximum((g * weight) @ q.T, 0.0) ** 2 / (g**2 * weight).sum(axis=1)[:, None]
+    return _Grid(low, high, grid[fall.argmax(axis=0)])
+
+
 def _searched(x: np.ndarray, q: np.ndarray, weight: np.ndarray, *, breaks: tuple[float, float] | None) -> _Found:
     """Of each draw the best shape of a grid, and then of ever finer steps around it."""
     import numpy as np
 
-    middle = (float(x.max()),) * 2 if breaks is None else breaks
-    low = np.array([0.0, 0.0, middle[0]])
-    high = np.array([_LARGEST, 0.0 if breaks is None else _LARGEST, middle[1]])
-    count = (4 * _STEPS, 1, 1) if breaks is None else (_STEPS,) * 3
-    axes = [np.linspace(*each) for each in zip(low, high, count, strict=True)]
-    grid = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")], axis=1)
-    g = _g(x, grid)
-    norm, onto = (g**2 * weight).sum(axis=1), (g * weight) @ q.T
-    fall = np.maximum(onto, 0.0) ** 2 / norm[:, None]
-    shape = grid[fall.argmax(axis=0)]
+    low, high, shape = _coarse(x, q, weight, breaks)
     best = _solved(x, q, weight, shape)
-    step = (high - low) / np.maximum(np.array(count) - 1, 1)
+    step = (high - low) / (_STEPS - 1)
     moves = [move for move in product((-1, 0, 1), repeat=3) if (np.array(move) * (high - low)).any()]
     for _ in range(_ROUNDS):
         for move in moves * _AGAIN:
@@ -176,8 +190,7 @@ def _polished(x: np.ndarray, q: np.ndarray, weight: np.ndarray, breaks: tuple[fl
 
     if breaks is None:
         return _searched(x, q, weight, breaks=None)
-    ends = np.linspace(*breaks, _STARTS)
-    starts = [_searched(x, q, weight, breaks=(at, at)) for at in ends]
+    starts = [_solved(x, q, weight, _coarse(x, q, weight, (at, at)).shape) for at in np.linspace(*breaks, _STARTS)]
     bounds = [(0.0, _LARGEST), (0.0, _LARGEST), breaks]
     best = min(starts, key=lambda found: float(found.chi_square[0]))
     for start in sorted(starts, key=lambda found: float(found.chi_square[0]))[:3]:
