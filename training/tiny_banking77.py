@@ -136,7 +136,7 @@ def train(
                 logits = model(input_ids=masked(batch, generator), attention_mask=(batch != PAD).long()).logits
             loss = lesson(logits.float(), labels[part], goal[part])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
