@@ -115,6 +115,9 @@ def to_svg(catalog: Catalog, found: Frontier) -> str:
         parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
     parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
     parts += _names(axes, found)
+    if found.rivals or found.smaller:
+        kinds = dict.fromkeys([*(each.rival for each in found.rivals), *([SMALLER_DENSE] if found.smaller else [])])
+        parts.append(_label(_LEFT, _HEIGHT - 2, f"squares: {', '.join(kinds)}", opacity=0.8))
     if found.front.watermark:
         parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
     return "\n".join([*parts, "</svg>", ""])
@@ -210,7 +213,7 @@ def _names(axes: _Axes, found: Frontier) -> list[str]:
     is_first = [at in found.returns.front or bool(each.rival) or at in found.smaller
                 for at, each in enumerate(found.members)]  # fmt: skip
     for at in sorted(range(len(found.members)), key=lambda at: not is_first[at]):
-        label = _label_of(found, at)
+        label = found.members[at].label
         shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
         x, y, width = axes.x(found.points[at].cost), axes.y(found.points[at].quality), 6.0 * len(shown)
         sides = (True, False) if x < _WIDTH / 2 else (False, True)
