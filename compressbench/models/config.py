@@ -13,6 +13,7 @@ from compressbench.core.names import did_you_mean
 
 EMBEDDED = {
     "minilm-banking77": "minilm_banking77",
+    "tiny-banking77": "tiny_banking77",
     "shakespeare-lm": "shakespeare_lm",
     "arithmetic-lm": "arithmetic_lm",
     "dlrm-synthetic-clicks": "dlrm_synthetic_clicks",

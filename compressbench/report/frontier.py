@@ -7,21 +7,30 @@ they were independent: that can only widen it. A rival of another model stands b
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.curve_fits import Fits, fit_curves, why_no_fit
 from compressbench.core.errors import InputError, MissingMeasurementError
 from compressbench.core.names import one_line
-from compressbench.core.returns import Point, Returns, gain_between, returns_of
-from compressbench.core.statistics import Interval
+from compressbench.core.returns import Point, Returns, returns_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.cost_words import full_name
 from compressbench.report.figures import HIGHER_IS_BETTER, Contender, names_in
+from compressbench.report.frontier_checks import Checks, checks_of
 from compressbench.report.frontier_levels import RATES, Scale
-from compressbench.report.pareto import Front, commonest, front_of, labels
-from compressbench.report.positions import standing, why_not_ranked
+from compressbench.report.frontier_rivals import (
+    Behind,
+    Member,
+    Unplaced,
+    behind_of,
+    of_rivals,
+    rivals_of,
+    smaller_dense,
+)
+from compressbench.report.pareto import Front, commonest, front_of
+from compressbench.report.positions import standing
+from compressbench.report.repeatability import with_spread
 
 SEED = 0
 
@@ -40,37 +49,12 @@ class Asked(NamedTuple):
     all_rows: bool = False
 
 
-class Member(NamedTuple):
-    """A row with both numbers. `rival` says of which kind a row of another model is. `probability` is that of being on the
-    front of the family (report/pareto.py), None of a rival.
-    """
-
-    contender: Contender
-    label: str
-    rival: str
-    point: Point
-    probability: float | None
-
-
-class Unplaced(NamedTuple):
-    label: str
-    rival: str
-    name: str
-    reason: str
-
-
-class Behind(NamedTuple):
-    """The dearest row of the front that costs no more than a rival, by place, and what it has over the rival in quality."""
-
-    at: int
-    gain: Interval
-
-
 class Frontier(NamedTuple):
     """`returns` speaks of places among `members`, which are the cheapest first. `front` is the Pareto front of the family.
 
-    `is_log`: quality is a (negative) logarithm. `margin_source` says where the smallest gain comes from. `rivals_behind`
-    are by place the rivals that aren't on the front.
+    `is_log`: quality is a (negative) logarithm. `margin_source` says where the smallest gain comes from. `smaller` are
+    places of the family's own smaller dense models; `rivals_behind` are by place those and the rivals that aren't on
+    the front.
     """
 
     front: Front
@@ -82,11 +66,13 @@ class Frontier(NamedTuple):
     members: tuple[Member, ...]
     unplaced: tuple[Unplaced, ...]
     returns: Returns
+    smaller: tuple[int, ...]
     rivals_behind: Mapping[int, Behind]
     fits: Fits | None
     why_no_fit: str
     all_rows: bool
     cost_note: str
+    checks: Checks
 
     @property
     def points(self) -> list[Point]:
@@ -104,21 +90,26 @@ def frontier(catalog: Catalog, contenders: Sequence[Contender], asked: Asked, wa
     MissingMeasurementError if no row has both numbers.
     """
     metric = _metric(contenders, asked.metric)
-    rival_of = _rivals(catalog, contenders, asked)
+    rival_of = rivals_of(catalog, contenders, asked.rivals, asked.task_rivals)
     family = [each for each in contenders if not rival_of.get(each.at)]
     cost, cost_note = _cost(family, asked.cost)
+    if any(rival_of.values()):
+        contenders, spread_note = with_spread(catalog, contenders, cost)
+        family = [each for each in contenders if not rival_of.get(each.at)]
+        cost_note = " ".join(filter(None, (cost_note, spread_note)))
     front = front_of(family, (metric, cost), watermark, catalog.row(contenders[0].at).conditions)
     scale = Scale.of(front)
     placed, unplaced = _of_family(front, scale)
-    others, more = _of_rivals(contenders, rival_of, scale, family=placed)
+    others, more = of_rivals(contenders, rival_of, scale, family=placed)
     members = sorted([*placed, *others], key=_order)
     if not members:
         raise _nobody(metric, cost, [*unplaced, *more])
     smallest, source = _smallest_gain(family, metric, scale.is_log, asked.smallest_gain)
     points = [member.point for member in members]
     returns = returns_of(points, smallest or 0.0)
-    chosen = points if asked.all_rows else [points[at] for at in returns.front]
-    fits, why = _fits(chosen)
+    smaller = smaller_dense(catalog, members)
+    chosen = tuple(range(len(points))) if asked.all_rows else returns.front
+    fits, why = _fits([points[at] for at in chosen])
     return Frontier(
         front=front,
         metric=metric,
@@ -129,11 +120,13 @@ def frontier(catalog: Catalog, contenders: Sequence[Contender], asked: Asked, wa
         members=tuple(members),
         unplaced=(*unplaced, *more),
         returns=returns,
-        rivals_behind=_behind(members, returns),
+        smaller=smaller,
+        rivals_behind=behind_of(members, returns, smaller),
         fits=fits,
         why_no_fit=why,
         all_rows=asked.all_rows,
         cost_note=cost_note,
+        checks=checks_of(catalog, members, scale, fits, chosen, seed=SEED),
     )
 
 
@@ -181,33 +174,6 @@ def _num_placed(family: Sequence[Contender], name: str) -> int:
     return sum(family[at].figures[name].value is not None for at in found.positions)
 
 
-def _rivals(catalog: Catalog, contenders: Sequence[Contender], asked: Asked) -> dict[int, str]:
-    """By row's place what kind of rival it is, of rows of another model than the family's."""
-    named = {*asked.rivals, *asked.task_rivals}
-    own = [each for each in contenders if each.recipe not in named] or list(contenders)
-    model = Counter(each.model for each in own).most_common(1)[0][0]
-    size = next((_num_parameters(catalog, each) for each in own if each.is_baseline and each.model == model), None)
-    return {
-        each.at: _kind_of_rival(each, size, _num_parameters(catalog, each), asked)
-        for each in contenders
-        if each.model != model
-    }
-
-
-def _kind_of_rival(contender: Contender, size: float | None, own: float | None, asked: Asked) -> str:
-    if contender.recipe in asked.task_rivals:
-        return "task-specific small model"
-    made = "dense" if contender.is_baseline or not contender.steps else "compressed"
-    if size is None or own is None:
-        return f"{made} model of unknown size"
-    return f"{'smaller' if own < size else 'larger' if own > size else 'equally large'} {made} model"
-
-
-def _num_parameters(catalog: Catalog, contender: Contender) -> float | None:
-    cell = catalog.row(contender.at).cells.get("num_parameters")
-    return None if cell is None else cell.value
-
-
 def _of_family(front: Front, scale: Scale) -> tuple[list[Member], list[Unplaced]]:
     placed = []
     unplaced = [Unplaced(each.label, "", each.name, each.reason) for each in front.left_out]
@@ -219,44 +185,6 @@ def _of_family(front: Front, scale: Scale) -> tuple[list[Member], list[Unplaced]
         else:
             placed.append(Member(entry.contender, entry.label, "", point, entry.probability))
     return placed, unplaced
-
-
-def _of_rivals(
-    contenders: Sequence[Contender], rival_of: Mapping[int, str], scale: Scale, *, family: Sequence[Member]
-) -> tuple[list[Member], list[Unplaced]]:
-    """By their own values, which are placed only if every row of the family has an interval of its own to hold against."""
-    label = labels(contenders)
-    lacking = [name for name in (scale.metric, scale.cost) if any(scale.lacks(each.contender, name) for each in family)]
-    placed, unplaced = [], []
-    for each in contenders:
-        if each.at not in rival_of:
-            continue
-        kind, name, reason = rival_of[each.at], "", ""
-        for name in (scale.metric, scale.cost):
-            reason = why_not_ranked(each, name) or scale.lacks(each, name)
-            if not reason and name in lacking:
-                reason = (
-                    "rows of this family have no interval of their own, which another model's could be compared with"
-                )
-            if reason:
-                break
-        if reason:
-            unplaced.append(Unplaced(label(each), kind, "" if each.faults else name, reason))
-        else:
-            placed.append(Member(each, label(each), kind, scale.own_point(each), None))
-    return placed, unplaced
-
-
-def _behind(members: Sequence[Member], returns: Returns) -> dict[int, Behind]:
-    points = [member.point for member in members]
-    found: dict[int, Behind] = {}
-    for at, member in enumerate(members):
-        if not member.rival or at in returns.front:
-            continue
-        cheaper = [place for place in returns.front if points[place].cost <= member.point.cost]
-        if cheaper:
-            found[at] = Behind(cheaper[-1], gain_between(points, at, cheaper[-1]))
-    return found
 
 
 def _smallest_gain(

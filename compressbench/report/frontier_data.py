@@ -14,9 +14,11 @@ from compressbench.core.names import printable_json
 from compressbench.core.returns import Ratio, Step, elasticity, knee
 from compressbench.core.units import unit_of
 from compressbench.report.catalog import Catalog
-from compressbench.report.frontier import SEED, Frontier, Member
+from compressbench.report.frontier import SEED, Frontier
+from compressbench.report.frontier_check_words import check_sentences
 from compressbench.report.frontier_levels import RATES
 from compressbench.report.frontier_numbers import Words
+from compressbench.report.frontier_rivals import Member
 from compressbench.report.frontier_words import fit_sentences, notes, rival_sentences, stop_sentences
 from compressbench.report.plain import inert
 
@@ -63,6 +65,10 @@ def to_json(catalog: Catalog, found: Frontier) -> str:
         "why_no_fit": found.why_no_fit,
         "fitted_to": "all rows" if found.all_rows else "the front",
         "fit_text": list(fit_sentences(words)),
+        "monotony": _monotony(found),
+        "bits_laws": {method: law._asdict() for method, law in found.checks.laws.items()},
+        "why_no_bits_law": found.checks.why_no_law,
+        "check_text": list(check_sentences(words)),
         "left_out": [each._asdict() for each in found.unplaced],
         "notes": list(notes(words)),
         "seed": SEED,
@@ -111,6 +117,21 @@ def _step(found: Frontier, step: Step) -> dict[str, Any]:
 
 def _ratio(found: Ratio | None) -> dict[str, Any] | None:
     return None if found is None else found._asdict()
+
+
+def _monotony(found: Frontier) -> dict[str, Any] | None:
+    checks = found.checks
+    if checks.monotony is None:
+        return None
+    return {
+        "isotonic": {
+            found.members[at].label: level for at, level in zip(checks.places, checks.monotony.fitted, strict=True)
+        },
+        "num_pairs": checks.monotony.num_pairs,
+        "num_shown": checks.monotony.num_shown,
+        "largest_fall": None if (worst := checks.monotony.worst) is None else worst.gain._asdict(),
+        "curve_departs_by": None if checks.gap is None else checks.gap.above,
+    }
 
 
 def _fits(fits: Fits | None) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from compressbench.core.returns import Ratio
 from compressbench.core.statistics import Interval
 from compressbench.core.units import humanize, three_digits, unit_of
 from compressbench.report.catalog import Catalog
-from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier import Frontier
 from compressbench.report.frontier_levels import RATES
+from compressbench.report.frontier_rivals import Member
 from compressbench.report.rows import Cell
 from compressbench.report.words import title, value_text
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import product
 from typing import NamedTuple, cast
 
 from compressbench.core.names import one_line
+from compressbench.core.returns import Point
 from compressbench.report.catalog import Catalog
-from compressbench.report.frontier import Frontier, Member
+from compressbench.report.frontier import Frontier
 from compressbench.report.frontier_levels import RATES
 from compressbench.report.frontier_numbers import Words
+from compressbench.report.frontier_rivals import SMALLER_DENSE, Member
 from compressbench.report.pareto import Entry
 from compressbench.report.pareto_plot import plot
 from compressbench.report.rows import Row
@@ -21,6 +24,7 @@ _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 40, 56
 _Z95 = 1.959963984540054
 _LONGEST = 40
+_TICKS = 5
 
 
 def text_plot(catalog: Catalog, found: Frontier, width: int) -> list[str]:
@@ -75,6 +79,14 @@ class _Axes(NamedTuple):
         share = 0.5 if high == low else (at - low) / (high - low)
         return _LEFT + 12 + share * (_WIDTH - _LEFT - _RIGHT - 24)
 
+    def ticks(self) -> tuple[list[float], list[float]]:
+        """Costs and qualities at equal distances on the picture, the ends among them."""
+        low, high = self.costs
+        shares = [place / (_TICKS - 1) for place in range(_TICKS)] if high > low else [0.0]
+        costs = [low * (high / low) ** share if self.is_log else low + share * (high - low) for share in shares]
+        bottom, top = self.qualities
+        return costs, [bottom + place / (_TICKS - 1) * (top - bottom) for place in range(_TICKS)]
+
     def y(self, quality: float) -> float:
         low, high = self.qualities
         return _HEIGHT - _BOTTOM - (quality - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
@@ -85,7 +97,8 @@ def to_svg(catalog: Catalog, found: Frontier) -> str:
     words = Words.of(found, catalog)
     curve = found.fits.curve if found.fits else ()
     points = found.points
-    qualities = [*(point.quality for point in points), *(each.quality for each in curve)]
+    bars = [end for point in points for end in _bar(point)]
+    qualities = [*bars, *(each.quality for each in curve)]
     axes = _Axes.of([point.cost for point in points], qualities)
     stop = axes.x(points[found.returns.stop].cost)
     parts = [
@@ -102,9 +115,18 @@ def to_svg(catalog: Catalog, found: Frontier) -> str:
         parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
     parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
     parts += _names(axes, found)
+    if found.rivals or found.smaller:
+        kinds = dict.fromkeys([*(each.rival for each in found.rivals), *([SMALLER_DENSE] if found.smaller else [])])
+        parts.append(_label(_LEFT, _HEIGHT - 2, f"squares: {', '.join(kinds)}", opacity=0.8))
     if found.front.watermark:
         parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _bar(point: Point) -> tuple[float, float]:
+    """The ends of its interval: of its own value for a rival, else of its difference from the baseline."""
+    half = _Z95 * point.quality_error
+    return point.quality - half, point.quality + half
 
 
 def _text(text: str) -> str:
@@ -124,13 +146,16 @@ def _line(x1: float, y1: float, x2: float, y2: float, dashes: str = "", width: f
 
 def _frame(axes: _Axes, words: Words) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
+    costs, levels = axes.ticks()
     scale = " (log scale)" if axes.is_log else ""
     return [
         _line(_LEFT, _TOP, _LEFT, bottom),
         _line(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
-        *(_label(axes.x(cost), bottom + 16, words.cost(cost), "middle") for cost in axes.costs),
-        *(_label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in axes.qualities),
-        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 36, f"{words.cost_title}{scale}", "middle"),
+        *(_line(axes.x(cost), bottom, axes.x(cost), bottom + 4) for cost in costs),
+        *(_label(axes.x(cost), bottom + 18, words.cost(cost), "middle") for cost in costs),
+        *(_line(_LEFT, axes.y(level), _WIDTH - _RIGHT, axes.y(level), width=0.2) for level in levels[1:]),
+        *(_label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in levels),
+        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 40, f"{words.cost_title}{scale}", "middle"),
         _label(_LEFT, _TOP - 10, f"{title(words.found.metric)}, better above"),
     ]
 
@@ -156,44 +181,57 @@ def _lines(axes: _Axes, found: Frontier) -> list[str]:
 
 
 def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
-    """Filled on the front; a rival is a square."""
+    """Filled on the front; a rival is a square, one of the family's own too."""
     member, point, is_on_front = found.members[at], found.points[at], at in found.returns.front
-    x, y, half = axes.x(point.cost), axes.y(point.quality), _Z95 * point.quality_error
-    low, high = (
-        min(max(end, axes.qualities[0]), axes.qualities[1]) for end in (point.quality - half, point.quality + half)
-    )
+    x, y, is_rival = axes.x(point.cost), axes.y(point.quality), bool(member.rival) or at in found.smaller
+    low, high = _bar(point)
     fill = "currentColor" if is_on_front else "none"
     shape = (
         f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
-        if member.rival
+        if is_rival
         else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"'
     )
-    hint = f"<title>{_text(_label_of(member))}</title>"
-    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if member.rival else "circle"}>']
-    if half > 0:
+    hint = f"<title>{_text(_label_of(found, at))}</title>"
+    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if is_rival else "circle"}>']
+    if high > low:
         parts.append(_line(x, axes.y(low), x, axes.y(high)))
     return parts
 
 
-def _label_of(member: Member) -> str:
-    return f"{member.label} ({member.rival})" if member.rival else member.label
+def _label_of(found: Frontier, at: int) -> str:
+    member = found.members[at]
+    kind = member.rival or (SMALLER_DENSE if at in found.smaller else "")
+    return f"{member.label} ({kind})" if kind else member.label
 
 
 def _names(axes: _Axes, found: Frontier) -> list[str]:
-    """Of the front and of rivals; one that has no room beside the others is left to its mark's hint."""
-    taken: list[tuple[float, float, float]] = []
+    """The front's and rivals' first; one that has no room beside the others is left to its mark's hint."""
+    taken: list[tuple[float, float, float, float]] = [
+        (x - 5, x + 5, y - 5, y + 5) for x, y in ((axes.x(p.cost), axes.y(p.quality)) for p in found.points)
+    ]
     parts = []
-    for at, member in enumerate(found.members):
-        if at not in found.returns.front and not member.rival:
-            continue
-        label = _label_of(member)
+    is_first = [at in found.returns.front or bool(each.rival) or at in found.smaller
+                for at, each in enumerate(found.members)]  # fmt: skip
+    for at in sorted(range(len(found.members)), key=lambda at: not is_first[at]):
+        label = found.members[at].label
         shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-        x, y, width = axes.x(member.point.cost), axes.y(member.point.quality), 6.2 * len(shown)
-        start = x + 7 if x < _WIDTH / 2 else x - 7 - width
-        for below in (-7, 16, -20, 29, 42):
-            if all(abs(y + below - row) >= 12 or start > right or start + width < left for left, right, row in taken):
-                taken.append((start, start + width, y + below))
-                is_left = x < _WIDTH / 2
-                parts.append(_label(x + (7 if is_left else -7), y + below, shown, "start" if is_left else "end"))
+        x, y, width = axes.x(found.points[at].cost), axes.y(found.points[at].quality), 6.0 * len(shown)
+        sides = (True, False) if x < _WIDTH / 2 else (False, True)
+        for is_right, below in product(sides, (-7, 4, 15, -19, 27)):
+            start = x + 8 if is_right else x - 8 - width
+            box = (start, start + width, y + below - 9, y + below + 2)
+            if _fits(box) and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                edge = x + 8 if is_right else x - 8
+                parts.append(_label(edge, y + below, shown, "start" if is_right else "end", 1 if is_first[at] else 0.6))
                 break
     return parts
+
+
+def _fits(box: tuple[float, float, float, float]) -> bool:
+    left, right, top, bottom = box
+    return left >= _LEFT + 2 and right <= _WIDTH and top >= _TOP - 4 and bottom <= _HEIGHT - _BOTTOM - 2
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]

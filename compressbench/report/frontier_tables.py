@@ -11,6 +11,7 @@ from compressbench.core.names import one_line
 from compressbench.core.returns import elasticity, knee
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import Frontier
+from compressbench.report.frontier_check_words import check_sentences
 from compressbench.report.frontier_numbers import Words, elasticity_text
 from compressbench.report.frontier_plot import text_plot
 from compressbench.report.frontier_words import (
@@ -52,7 +53,7 @@ def print_frontier(catalog: Catalog, found: Frontier, console: Console | None = 
     drawn = text_plot(catalog, found, console.width)
     if drawn:
         console.print(Text("\n".join([*drawn, ""]), no_wrap=True), crop=False)
-    print_lines(console, fit_sentences(words), "", 0)
+    print_lines(console, [*fit_sentences(words), *check_sentences(words)], "", 0)
     print_lines(console, notes(words), "dim", 0)
 
 
@@ -103,5 +104,9 @@ def to_markdown(catalog: Catalog, found: Frontier) -> str:
         lines.append(
             markdown_line([f"**{escape(label)}**", shown, *("<br>".join(map(escape, cell)) for cell in cells)])
         )
-    lines += ["", *(f"- {escape(each)}" for each in (*fit_sentences(words), *notes(words))), ""]
+    lines += [
+        "",
+        *(f"- {escape(each)}" for each in (*fit_sentences(words), *check_sentences(words), *notes(words))),
+        "",
+    ]
     return "\n".join(lines)

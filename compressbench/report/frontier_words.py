@@ -9,6 +9,7 @@ from compressbench.core.curve_fits import Fit, Parameter
 from compressbench.core.returns import Step
 from compressbench.core.units import three_digits
 from compressbench.report.frontier_numbers import Words
+from compressbench.report.frontier_rivals import SMALLER_DENSE, TASK_SPECIFIC
 from compressbench.report.words import title
 
 FORMULAS = {
@@ -89,28 +90,34 @@ def _jumps(words: Words) -> Iterator[str]:
 
 
 def rival_sentences(words: Words) -> Iterator[str]:
+    """How each rival stands, and for each kind of rival that it is missing if it is."""
     found = words.found
     unplaced = [each for each in found.unplaced if each.rival]
-    if not found.rivals and not unplaced:
-        yield (
-            "No rival was measured: the comparison with a smaller dense model, or one made for the task, is missing "
-            "(--rival RECIPE)."
-        )
     for at, member in enumerate(found.members):
-        if not member.rival:
-            continue
-        behind = found.rivals_behind.get(at)
-        if behind is None:
-            yield f"Rival {words.place(at)}, a {member.rival}: on the front."
-            continue
-        sure = "shown" if behind.gain.low > 0 else "not shown"
-        yield (
-            f"Rival {words.place(at)}, a {member.rival}: {words.place(behind.at)} costs no more and has "
-            f"{' '.join(words.gain_of(behind.gain))} over it, {sure}."
-        )
+        if member.rival:
+            yield from _standing(words, at, f"Rival {words.place(at)}, a {member.rival}")
+        elif at in found.smaller:
+            yield from _standing(words, at, f"Rival {words.place(at)}, a {SMALLER_DENSE} of this family")
     for each in unplaced[:_LISTED]:
         which = f"{title(each.name)}: " if each.name else ""
         yield f"Rival {each.label}, a {each.rival}, is not compared: {which}{each.reason}."
+    kinds = {member.rival for member in found.rivals} | {each.rival for each in unplaced}
+    if not found.smaller and SMALLER_DENSE not in kinds:
+        yield f"No {SMALLER_DENSE} was measured: that comparison is missing (--rival RECIPE, or a distilled student)."
+    if TASK_SPECIFIC not in kinds:
+        yield f"No {TASK_SPECIFIC} was measured: that comparison is missing (--task-rival RECIPE)."
+
+
+def _standing(words: Words, at: int, who: str) -> Iterator[str]:
+    found = words.found
+    behind = found.rivals_behind.get(at)
+    if at in found.returns.front:
+        yield f"{who}: on the front."
+    elif behind is not None:
+        sure = "shown" if behind.gain.low > 0 else "not shown"
+        yield (
+            f"{who}: {words.place(behind.at)} costs no more and has {' '.join(words.gain_of(behind.gain))} over it, {sure}."
+        )
 
 
 def fit_sentences(words: Words) -> Iterator[str]:

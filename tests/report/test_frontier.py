@@ -64,7 +64,7 @@ def test_steps_go_along_the_front_from_the_cheapest_and_stop_where_no_gain_is_sh
         "Above 27.0 MB (four) nothing more is shown to be gained: the step to eight (45.0 MB) costs 18.0 MB more"
         in text
     )
-    assert "No rival was measured: the comparison with a smaller dense model" in text
+    assert "No smaller dense model was measured: that comparison is missing" in text
     assert "Not on the front, something else is as good for less: slow." in text
 
 
@@ -139,7 +139,7 @@ def test_rivals_are_named_by_their_size_and_compared_by_their_own_values() -> No
     own = [rows.row(found.members[at].contender.at).cells["accuracy"] for at in (step.start, step.end)]
     assert step.gain.high - step.gain.low == pytest.approx(math.hypot(*map(width, own)))
     text = said(rows, found)
-    assert "No rival" not in text
+    assert "was measured: that comparison is missing" not in text
     assert "Rival baseline of tiny (13.5 MB), a smaller dense model: on the front." in text
     assert "a task-specific small model: four (27.0 MB) costs no more and has +" in text
 

@@ -1,0 +1,70 @@
+"""A check of curves that assumes no form: isotonic regression, and the pair of rows that most contradicts monotony.
+
+The weighted least squares among all that never fall, by pooling neighbours that do (Barlow et al. 1972). Pure Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from compressbench.core.ranking import joint_z
+from compressbench.core.returns import Point, Step, step_between
+
+
+class Monotony(NamedTuple):
+    """`fitted` are the qualities of the isotonic fit, in the order of the points. `worst` is the pair in which the dearer
+    row loses most, None if none loses; its gain's interval is simultaneous with that of all `num_pairs` pairs, at 95 %.
+    `num_shown` pairs are shown to contradict monotony so.
+    """
+
+    fitted: tuple[float, ...]
+    worst: Step | None
+    num_pairs: int
+    num_shown: int
+
+
+def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The non-decreasing sequence with the least weighted sum of squares to `values`. Weights are above 0."""
+    pools: list[tuple[float, float, int]] = []  # mean, weight, how many
+    for value, weight in zip(values, weights, strict=True):
+        pool = (value, weight, 1)
+        while pools and pools[-1][0] >= pool[0]:
+            mean, before, count = pools.pop()
+            total = before + pool[1]
+            pool = ((mean * before + pool[0] * pool[1]) / total, total, count + pool[2])
+        pools.append(pool)
+    return [mean for mean, _, count in pools for _ in range(count)]
+
+
+def monotony(points: Sequence[Point]) -> Monotony:
+    """Whether the dearer is never worse. Rows of the same cost count as one, whose quality is their weighted mean.
+
+    An error of 0 (a baseline's, which the others are measured against) weighs as the smallest other one.
+    """
+    known = [point.quality_error for point in points if point.quality_error > 0]
+    weight = [1 / (point.quality_error or min(known, default=1.0)) ** 2 for point in points]
+    at_cost: dict[float, list[int]] = {}
+    for at in sorted(range(len(points)), key=lambda at: points[at].cost):
+        at_cost.setdefault(points[at].cost, []).append(at)
+    totals = [sum(weight[at] for at in together) for together in at_cost.values()]
+    means = [
+        sum(weight[at] * points[at].quality for at in together) / total
+        for together, total in zip(at_cost.values(), totals, strict=True)
+    ]
+    level = dict(zip(at_cost, isotonic(means, totals), strict=True))
+    pairs = [
+        tuple(sorted(pair, key=lambda at: points[at].cost))
+        for pair in combinations(range(len(points)), 2)
+        if points[pair[0]].cost != points[pair[1]].cost
+    ]
+    z = joint_z(max(1, len(pairs)))
+    steps = [step_between(points, start, end, z=z) for start, end in pairs]
+    worst = min(steps, key=lambda step: step.gain.value, default=None)
+    return Monotony(
+        fitted=tuple(level[point.cost] for point in points),
+        worst=worst if worst is not None and worst.gain.value < 0 else None,
+        num_pairs=len(pairs),
+        num_shown=sum(step.gain.high < 0 for step in steps),
+    )

@@ -1,0 +1,87 @@
+"""What a frontier says besides its curve: isotonic regression, which assumes no form, and the law of bits and its break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from compressbench.core.bits_law import FEWEST, BitsLaw, fit_bits_law, why_no_law
+from compressbench.core.curve_fits import Fits
+from compressbench.core.curve_forms import value_at
+from compressbench.core.isotonic import Monotony, monotony
+from compressbench.report.catalog import Catalog
+from compressbench.report.frontier_levels import Scale
+from compressbench.report.frontier_rivals import Member
+
+BITS = "effective_bits"
+
+
+class Gap(NamedTuple):
+    """Where the fitted curve lies farthest from the isotonic fit of the same rows: the row's place among the members, by
+    how much the curve is above it in quality, and in errors of the row as the curve's fit takes them.
+    """
+
+    at: int
+    above: float
+    in_errors: float
+
+
+class Checks(NamedTuple):
+    """`monotony` is of the family's rows, at `places` among the members; None with fewer than two. `laws` are by method,
+    of costs in bits and a metric on a log scale; `why_no_law` says why there is none, "" where none is meant.
+    """
+
+    places: tuple[int, ...]
+    monotony: Monotony | None
+    gap: Gap | None
+    laws: Mapping[str, BitsLaw]
+    why_no_law: str
+
+
+def checks_of(
+    catalog: Catalog, members: Sequence[Member], scale: Scale, fits: Fits | None, fitted_to: Sequence[int], *, seed: int
+) -> Checks:
+    """`fitted_to` are the places of the rows that `fits` went through."""
+    places = tuple(at for at, member in enumerate(members) if not member.rival)
+    found = monotony([members[at].point for at in places]) if len(places) > 1 else None
+    laws, why = _laws(catalog, members, seed) if scale.is_log and scale.cost == BITS else ({}, "")
+    return Checks(places, found, None if fits is None else _gap(members, fits, fitted_to), laws, why)
+
+
+def _gap(members: Sequence[Member], fits: Fits, fitted_to: Sequence[int]) -> Gap:
+    points = [members[at].point for at in fitted_to]
+    known = [point.quality_error for point in points if point.quality_error > 0]
+    first = min(point.cost for point in points)
+    parameters = [each.value / first if each.name in ("tau", "m") else each.value for each in fits.chosen.parameters]
+    gaps = []
+    for at, point, level in zip(fitted_to, points, monotony(points).fitted, strict=True):
+        above = value_at(fits.chosen.form, parameters, point.cost / first) - level
+        error = (point.quality_error or min(known, default=1.0)) * fits.inflation
+        gaps.append(Gap(at, above, abs(above) / error))
+    return max(gaps, key=lambda gap: gap.in_errors)
+
+
+def _laws(catalog: Catalog, members: Sequence[Member], seed: int) -> tuple[dict[str, BitsLaw], str]:
+    """Of each method that quantized enough rows of the family and did nothing else to their weights."""
+    base = next((each for each in members if not each.rival and each.contender.is_baseline), None)
+    if base is None:
+        return {}, "no baseline has both numbers, which losses are relative to"
+    rows: dict[str, list[Member]] = {}
+    for each in members:
+        if not each.rival and _is_quantized(catalog, each, base):
+            rows.setdefault(each.contender.steps, []).append(each)
+    laws = {
+        method: fit_bits_law(
+            [each.point.cost for each in found], [base.point.quality - each.point.quality for each in found],
+            [each.point.quality_error for each in found], seed=seed,
+        )
+        for method, found in rows.items()
+        if not why_no_law([each.point.cost for each in found]) and all(each.point.quality_error > 0 for each in found)
+    }  # fmt: skip
+    return laws, "" if laws else f"no method was run at {FEWEST} different numbers of bits or more"
+
+
+def _is_quantized(catalog: Catalog, member: Member, base: Member) -> bool:
+    """What only has zeros has the same bits whatever their number, and so never different widths enough."""
+    number, of_base = (catalog.row(each.contender.at).cells["num_parameters"].value for each in (member, base))
+    return number == of_base and member.point.cost < base.point.cost
