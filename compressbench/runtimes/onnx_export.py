@@ -92,6 +92,9 @@ def _without_shapes_of_weights(path: Path) -> None:
 
 def _encoder(handle: ModelHandle, model: Any, opset: int) -> tuple[tuple[str, ...], Any]:
     dynamic = torch.export.Dim.DYNAMIC
+    names: tuple[str, ...]
+    inputs: tuple[torch.Tensor, ...]
+    shapes: tuple[dict[int, Any], ...]
     if HEADS[handle.head].reads_tokens:
         names = ("input_ids", "attention_mask")
         ids, mask = torch.full((3, 7), 4), torch.ones(3, 7, dtype=torch.long)

@@ -50,7 +50,6 @@ class OnnxRuntime(Spec):
     )
     leave_out: tuple[str, ...] = Field((), description="parts of names of modules that aren't quantized")
     calibration: Calibration = Field(Calibration(), description="samples for int8-static")
-    calibrate: Literal["minmax", "percentile"] = Field("minmax", description="how int8-static finds ranges")
     opset: int = Field(20, ge=18, le=23)
     spinning: bool = Field(False, description="threads wait for the next product by spinning")
 
@@ -93,7 +92,7 @@ class OnnxRuntime(Spec):
         source.parent.mkdir(exist_ok=True)
         is_untied = self.quantize != "none"
         names, cache = export_graph(handle, source, self.opset, getattr(torch, self.dtype), is_untied)
-        exported, left_out = time.perf_counter(), ()
+        exported, left_out = time.perf_counter(), tuple[str, ...]()
         if source != target:
             left_out = quantize(source, target, self._quantization(), self._samples(handle))
             for path in source.parent.iterdir():
@@ -128,7 +127,7 @@ class OnnxRuntime(Spec):
     def _quantization(self) -> Quantization:
         from compressbench.runtimes.onnx_quantize import Quantization as Chosen
 
-        names = ("per_channel", "reduce_range", "block_size", "accuracy_level", "calibrate")
+        names = ("per_channel", "reduce_range", "block_size", "accuracy_level")
         return Chosen(kind=self.quantize, left_out=self.leave_out, **{name: getattr(self, name) for name in names})
 
     def _samples(self, handle: ModelHandle) -> Iterable[Batch] | None:
