@@ -71,7 +71,7 @@ def onnx_forward(session: Any, batch: Batch) -> Call:
 def onnx_generate(session: Any, batch: Batch) -> Call:
     """Greedy decoding in NumPy with one bound cache: what a careful script would do."""
     import numpy
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     engine, shape = session._engine, session._opened.facts.cache
     prompt, caches = batch["input_ids"].numpy(), [each.name for each in engine.get_inputs() if "past." in each.name]

@@ -25,7 +25,6 @@ class Quantization(Spec):
     reduce_range: bool
     block_size: int
     accuracy_level: int
-    calibrate: Literal["minmax", "percentile"]
     left_out: tuple[str, ...]
 
 
@@ -76,12 +75,11 @@ def _static(source: Path, target: Path, how: Quantization, left_out: list[str], 
     """Only inputs of products are rounded: what they give stays float32, so that one kernel multiplies and scales."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
     quantize_static(
         source, target, _Samples(samples), quant_format=QuantFormat.QDQ, op_types_to_quantize=["MatMul"],
         per_channel=how.per_channel, reduce_range=how.reduce_range, activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8, nodes_to_exclude=left_out, use_external_data_format=_is_split(source),
-        calibrate_method=methods[how.calibrate],
+        calibrate_method=CalibrationMethod.MinMax,
         extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["MatMul"]},
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ class Opened(NamedTuple):
 
 def open_engine(folder: Path, opening: Opening, profile_prefix: str | None = None) -> Any:
     """An onnxruntime.InferenceSession of the folder's model. Raises ModelError if the engine can't read it."""
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[opening.graph_optimization])
@@ -49,6 +49,7 @@ def open_engine(folder: Path, opening: Opening, profile_prefix: str | None = Non
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(opening.allow_spinning)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # a call's threads end with it
     if profile_prefix is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     try:

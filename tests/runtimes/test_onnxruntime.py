@@ -13,14 +13,13 @@ from pydantic import ValidationError
 
 from compressbench.core.deploying import RunsFiles, SaysWhatItRuns, facts_of
 from compressbench.core.errors import ModelError, UnsupportedError
-from compressbench.core.protocols import Batch, Decoding
+from compressbench.core.protocols import Batch
 from compressbench.models.handle import ModelHandle, Supplies
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
 from compressbench.runtimes.exported import export_whole
 from compressbench.runtimes.onnxruntime import OnnxRuntime
 from compressbench.runtimes.torch_eager import TorchSession
-from compressbench.tasks.batching import padded
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 pytest.importorskip("onnxscript", reason="needs the extra onnxruntime")
@@ -40,11 +39,6 @@ def minilm() -> ModelHandle:
 
 
 @pytest.fixture(scope="module")
-def shakespeare() -> ModelHandle:
-    return load_model(ModelSpec(id="embedded:shakespeare-lm"), "causal-lm", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def minilm_folder(minilm: ModelHandle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("minilm")
     export_whole(OnnxRuntime(), "onnxruntime", minilm, folder)
@@ -56,11 +50,6 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
     export_whole(OnnxRuntime(), "onnxruntime", FAMILIES["bert"].build(), folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def texts(shakespeare: ModelHandle, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return exported(shakespeare, tmp_path_factory.mktemp("shakespeare"))
 
 
 @pytest.fixture
@@ -91,14 +80,6 @@ def questions(rows: int, length: int, seed: int = 0) -> Batch:
     ids = torch.randint(1000, 5000, (rows, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, max(1, length // 2) :] = 0
-    return {"input_ids": ids * mask, "attention_mask": mask}
-
-
-def prompts(rows: int, length: int) -> Batch:
-    """Random tokens, the first row padded on the left to its middle."""
-    ids = torch.randint(3, 1000, (rows, length), generator=torch.Generator().manual_seed(length))
-    mask = torch.ones_like(ids)
-    mask[0, : length // 2] = 0
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
@@ -183,50 +164,6 @@ def test_weights_in_bfloat16_are_exported_as_float32_and_stay_what_they_were(tmp
     assert (session(batch) - handle.model.float()(**batch).logits).abs().max() < TOLERANCE
 
 
-def test_logits_of_a_language_model_are_those_of_pytorch_where_no_padding_is(
-    shakespeare: ModelHandle, texts: Any
-) -> None:
-    for rows, length in ((1, 1), (3, 40), (2, 17)):
-        batch = prompts(rows, length)
-        positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        with torch.inference_mode():
-            expected = shakespeare.model(**batch, position_ids=positions).logits
-        kept = batch["attention_mask"].bool()
-        assert (texts(batch)[kept] - expected[kept]).abs().max() < TOLERANCE
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 12), (3, 12), (2, 50)])
-def test_generated_tokens_are_those_of_pytorch(shakespeare: ModelHandle, texts: Any, shape: tuple[int, int]) -> None:
-    stamps: list[None] = []
-    found = texts.generate(prompts(*shape), 40, lambda: stamps.append(None))
-    expected = TorchSession(shakespeare.model, "cpu", shakespeare.tokenizer).generate(prompts(*shape), 40)
-    assert found.tolist() == expected.tolist()
-    assert len(stamps) == 40
-
-
-@pytest.mark.parametrize(
-    "decoding",
-    [Decoding(max_new_tokens=24, until=("\n", "the")), Decoding(max_new_tokens=16, temperature=0.9, num_samples=3)],
-    ids=["greedy", "sampled"],
-)
-def test_texts_are_those_of_pytorch(shakespeare: ModelHandle, texts: Any, decoding: Decoding) -> None:
-    lines = ["ROMEO:\nI will", "What is", "O, that this too too solid flesh would melt"]
-    batch = padded([shakespeare.tokenizer(line)["input_ids"] for line in lines], side="left")
-    expected = TorchSession(shakespeare.model, "cpu", shakespeare.tokenizer).write(batch, decoding)
-    assert texts.write(batch, decoding) == expected
-
-
-def test_the_cache_is_counted_as_that_of_pytorch(shakespeare: ModelHandle, texts: Any) -> None:
-    reference = TorchSession(shakespeare.model, "cpu", shakespeare.tokenizer)
-    assert texts.kv_cache_bytes(prompts(2, 12), 5) == reference.kv_cache_bytes(prompts(2, 12), 5)
-
-
-def test_a_step_of_a_language_model_attends_through_the_fused_operator(texts: Any) -> None:
-    use = texts.kernels(prompts(1, 8), 3)
-    assert use.counts["GroupQueryAttention float32"] == 3 * 4
-    assert use.fallbacks == ()
-
-
 @pytest.mark.parametrize(
     ("quantize", "kernel"),
     [
@@ -271,17 +208,6 @@ def test_products_that_stay_in_floats_unasked_are_a_fallback(bert_folder: Path) 
     session: Any = OnnxRuntime(quantize="int8-dynamic").open(bert_folder, "cpu")
     use = session.kernels(FAMILIES["bert"].batches()[0])
     assert "14 products with weights ran in floats though int8 was asked for" in use.fallbacks[0]
-
-
-@pytest.mark.slow
-def test_the_head_of_a_language_model_is_quantized_though_it_shares_its_table(
-    shakespeare: ModelHandle, tmp_path: Path
-) -> None:
-    session = exported(shakespeare, tmp_path, quantize="int8-blocks")
-    assert shakespeare.model.lm_head.weight is shakespeare.model.model.embed_tokens.weight
-    use = session.kernels(prompts(1, 8), 2)
-    assert use.counts["MatMulNBits int8"] == 2 * (4 * 7 + 1)
-    assert use.fallbacks == ()
 
 
 def test_static_quantization_without_samples_is_refused(bert: ModelHandle, tmp_path: Path) -> None:
@@ -343,3 +269,27 @@ def test_a_provider_that_is_not_there_is_refused(bert_folder: Path) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(UnsupportedError, match="no CUDA provider"):
         OnnxRuntime(provider="cuda").open(bert_folder, "cpu")
+
+
+def test_int8_answers_questions_as_floats_do(
+    minilm: ModelHandle, minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default of int8-dynamic agrees on 98.9 % of the 3,080 test questions of Banking77, one scale for all on 97.0."""
+    import shutil
+
+    import pyarrow.parquet
+
+    from compressbench.data.embedded_data import embedded_path
+    from compressbench.runtimes import onnx_export
+
+    def copied(_handle: Any, path: Path, *_: Any) -> Any:
+        shutil.copy(minilm_folder / "model.onnx", path)
+        return ("input_ids", "attention_mask"), None
+
+    monkeypatch.setattr(onnx_export, "export_graph", copied)
+    asked = pyarrow.parquet.read_table(embedded_path("banking77", "test.parquet"))["text"].to_pylist()[::12]
+    batch = minilm.tokenizer(asked, padding=True, return_tensors="pt")
+    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = OnnxRuntime().open(minilm_folder, "cpu")(given).argmax(-1)
+    found = exported(minilm, tmp_path, quantize="int8-dynamic")(given).argmax(-1)
+    assert (found == expected).float().mean() > 0.97
