@@ -66,6 +66,7 @@ class Compiled:
         """A call at a new shape, at which dynamo may trace."""
         import torch
         import torch._inductor.config as inductor
+
         self._by_shape[shape] = 0
         self.num_threads = torch.get_num_threads()
         breaks = _num_breaks()
