@@ -101,11 +101,11 @@ def _compile(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Call
 
     known = inspect.signature(torch.compile).parameters
     apart = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
-    return torch.compile(function, **arguments, **apart)  # type: ignore[no-any-return]
+    return torch.compile(function, **arguments, **apart)  # type: ignore[no-any-return, call-overload]
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    function.__code__ = function.__code__.replace()  # type: ignore[attr-defined]
+    function.__code__ = function.__code__.replace()
     return function
 
 

@@ -86,7 +86,7 @@ class CachedSteps:
     def _make_room(self, rows: int, positions: int) -> None:
         """Buffers of (rows x heads x positions x size), bound as past and as present."""
         import numpy
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
 
         if self._room == (rows, positions):
             return

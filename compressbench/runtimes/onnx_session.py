@@ -41,7 +41,7 @@ class Opened(NamedTuple):
 
 def open_engine(folder: Path, opening: Opening, profile_prefix: str | None = None) -> Any:
     """An onnxruntime.InferenceSession of the folder's model. Raises ModelError if the engine can't read it."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[opening.graph_optimization])

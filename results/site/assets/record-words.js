@@ -39,7 +39,11 @@ compressbench.recordWords = (() => {
     "first_call_seconds": "first call took",
     "compress_seconds": "compressing took",
     "compress_energy_j": "compressing used",
-    "compress_peak_memory_bytes": "memory to compress"
+    "compress_peak_memory_bytes": "memory to compress",
+    "resident_memory_bytes": "memory of a process",
+    "export_seconds": "exporting took",
+    "compile_seconds": "compiling took",
+    "open_seconds": "opening took"
   };
   const SHARES = new Set(["sparsity", "mbu", "mfu"]);
   const HIGHER_IS_BETTER = new Set(["throughput_per_s", "output_tokens_per_s", "max_rate_per_s", "mbu", "mfu", "sparsity"]);
