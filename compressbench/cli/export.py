@@ -34,13 +34,18 @@ def export(
     folder = kept_folder(record, found)
     done = write(folder, to, output, options=_options(option or []), inputs=inputs_of(found))
     if as_json:
-        data = {"folder": str(done.folder), "num_bytes": done.num_bytes, "parity": done.parity.model_dump(mode="json")}
+        data = {
+            "folder": str(done.folder),
+            "num_bytes": done.num_bytes,
+            "note": done.note,
+            "parity": done.parity.model_dump(mode="json"),
+        }
         typer.echo(json.dumps(data, indent=1))
     else:
         from compressbench.cli.parity import say
         from compressbench.core.units import humanize
 
-        typer.echo(f"{done.folder}: {humanize(done.num_bytes, 'B')}")
+        typer.echo(f"{done.folder}: {humanize(done.num_bytes, 'B')}{done.note and f'; {done.note}'}")
         say(done.parity)
     if done.parity.broken:
         raise typer.Exit(1)
