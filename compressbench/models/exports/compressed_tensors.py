@@ -117,8 +117,8 @@ def _scheme(name: str, layer: StoredLayer) -> Scheme:
         )
     if (reason := _reason_against(layer)) is not None:
         raise UnsupportedError(reason, where=name, do=_SAFETENSORS)
-    has_groups = layer.scale.shape[1] > 1
-    return Scheme(layer.bits, layer.group_size if has_groups else None, layer.zero is None)
+    is_whole_row = layer.group_size == -1 or layer.group_size > layer.in_features
+    return Scheme(layer.bits, None if is_whole_row else layer.group_size, layer.zero is None)
 
 
 def _reason_against(layer: PackedLinear) -> str | None:

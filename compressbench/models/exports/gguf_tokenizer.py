@@ -1,4 +1,4 @@
-"""The vocabulary of a byte-level BPE tokenizer as llama.cpp's `gpt2` model has it: tokens, their types, merges, special ids."""
+"""A byte-level BPE tokenizer as llama.cpp's `gpt2` model has it: tokens, their types, merges and special ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from compressbench.models.handle import ModelHandle
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
-_LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _IGNORES_MERGES = "llama-bpe"
 """The one rule here by which llama.cpp takes a word that is a token as it is."""
 _ELSE = "Export it to safetensors."
