@@ -13,6 +13,9 @@ import record_builder as build
 
 from compressbench.cli.main import call
 from compressbench.core import registry
+from compressbench.measure.arm_process import write_inputs
+from compressbench.measure.fresh_process import Job, Reopened, run_job
+from compressbench.measure.parity import Answers
 from compressbench.models.artefact import save_artefact
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
@@ -23,7 +26,7 @@ RECIPE = {
     "name": "lm",
     "model": {"id": "embedded:shakespeare-lm"},
     "tasks": [{"use": "perplexity", "data": "embedded:tinyshakespeare", "split": "test", "window": 64}],
-    "workload": {"scenario": "single-stream", "batch_size": 1, "sequence_length": 16},
+    "workload": {"scenario": "single-stream", "batch_size": 1, "sequence_length": 128},
     "meters": [{"use": "latency"}],
     "candidates": [{"name": "rtn4", "compress": [{"use": "rtn", "bits": 4, "group_size": 32, "sym": True}]}],
 }
@@ -60,14 +63,36 @@ def exported(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return folder
 
 
-def test_compressed_tensors_are_written_and_proven(exported: Callable[[str], Path]) -> None:
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same job without a process of its own, which takes seconds to import everything; it has its own tests."""
+
+    def run(folder: Path, runtime: Any, shape: tuple[str, str, int], inputs: Any, room: Path) -> Reopened:
+        write_inputs(room / "inputs", inputs)
+        head, device, num_threads = shape
+        job = Job(
+            folder=str(folder), head=head, device=device, num_threads=num_threads, runtime=runtime,
+            inputs=str(room / "inputs"), answers="",
+        )  # fmt: skip
+        result, tensors = run_job(job)
+        return Reopened(Answers(tensors["rows"], tensors["texts"].tolist()), result.open_s, result.resident_bytes)
+
+    monkeypatch.setattr("compressbench.measure.exporting.reopen", run)
+
+
+def test_a_fresh_process_proves_compressed_tensors(exported: Callable[[str], Path]) -> None:
     folder = exported("compressed-tensors")
     config = json.loads((folder / "config.json").read_text())
     assert config["quantization_config"]["format"] == "pack-quantized"
     assert not (folder / "compressbench.json").exists()
 
 
-def test_gguf_is_written_and_proven_and_says_what_it_kept(record: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_fresh_process_proves_gguf(exported: Callable[[str], Path]) -> None:
+    assert (exported("gguf") / "model.gguf").is_file()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_verb_says_what_was_kept(record: Path, tmp_path: Path, capsys: Any) -> None:
     assert call(["export", str(record), "--to", "gguf", "--output", str(tmp_path / "x"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["note"] == "28 layers with the candidate's own codes (Q4_0)"
@@ -75,16 +100,17 @@ def test_gguf_is_written_and_proven_and_says_what_it_kept(record: Path, tmp_path
     assert said["parity"]["num_equal_texts"] == said["parity"]["num_texts"] > 0
     assert said["num_bytes"] == (tmp_path / "x" / "model.gguf").stat().st_size
 
-    # one bit of every weight's code in the last tenth of the file
-    path = tmp_path / "x" / "model.gguf"
-    data = bytearray(path.read_bytes())
-    for place in range(len(data) * 9 // 10, len(data)):
-        data[place] ^= 4
-    path.write_bytes(data)
-    assert call(["parity", str(tmp_path / "x")]) == 1
-    assert capsys.readouterr().out.startswith("differs")
+
+@pytest.mark.usefixtures("in_this_process")
+def test_zero_points_pass_too_though_the_library_multiplies_in_float16(tmp_path: Path, capsys: Any) -> None:
+    record = record_of({"use": "rtn", "bits": 4, "group_size": 32}, tmp_path)
+    assert call(["export", str(record), "--to", "compressed-tensors", "-o", str(tmp_path / "x")]) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "28 layers with the candidate's own codes" in said
+    assert "equal within limits" in said
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_parity_says_that_nothing_changed_and_that_codes_did(
     exported: Callable[[str], Path], tmp_path: Path, capsys: Any
 ) -> None:
@@ -105,6 +131,21 @@ def test_parity_says_that_nothing_changed_and_that_codes_did(
     assert "BEYOND ITS LIMITS" in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_changed_bits_of_a_gguf_file_are_noticed(exported: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
+    copy = shutil.copytree(exported("gguf"), tmp_path / "copy")
+    capsys.readouterr()
+    path = copy / "model.gguf"
+    data = bytearray(path.read_bytes())
+    # one bit of every byte in the last tenth of the file, where weights are
+    for place in range(len(data) * 9 // 10, len(data)):
+        data[place] ^= 4
+    path.write_bytes(data)
+    assert call(["parity", str(copy)]) == 1
+    assert capsys.readouterr().out.startswith("differs")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["compressed-tensors", "gguf"])
 def test_a_cut_file_has_exit_code_1(to: str, exported: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     copy = shutil.copytree(exported(to), tmp_path / "copy")

@@ -30,7 +30,8 @@ INT4 = QuantizedWeight(torch.full((32, 64), 3, dtype=torch.uint8), torch.ones(32
 
 
 def compressed(use: str = "rtn", family: str = "llama-untied", **options: Any) -> ModelHandle:
-    return registry.methods.resolve(use)(**options).apply(FAMILIES[family].build())
+    made: ModelHandle = registry.methods.resolve(use)(**options).apply(FAMILIES[family].build())
+    return made
 
 
 def in_place_of_the_keys(layer: torch.nn.Module) -> ModelHandle:
@@ -88,6 +89,11 @@ def test_transformers_loads_it_and_answers_alike(*, sym: bool, tmp_path: Path) -
     # with zero points the library multiplies in the scales' float16
     tolerance = 1e-5 if sym else 5e-3 * expected.abs().max().item()
     torch.testing.assert_close(logits, expected, atol=tolerance, rtol=1e-5)
+
+
+def test_a_group_size_that_vllms_first_kernel_lacks_is_said(tmp_path: Path) -> None:
+    note = "14 layers with the candidate's own codes; vLLM's Marlin kernel has no groups of 16"
+    assert write(compressed(bits=4, group_size=16, sym=True), tmp_path) == note
 
 
 def test_layers_of_several_widths_have_a_group_each(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def llama(family: str = "llama-untied", tokenizer: Any = None, **changed: Any) -
 
 
 def compressed(handle: ModelHandle, use: str = "rtn", **options: Any) -> ModelHandle:
-    return registry.methods.resolve(use)(**options).apply(handle)
+    made: ModelHandle = registry.methods.resolve(use)(**options).apply(handle)
+    return made
 
 
 def tensors_of(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LAYOUT = "pack-quantized"
 _BITS = (4, 8)
+_MARLIN_GROUPS = (None, 32, 64, 128)
+"""Group sizes of the kernel that vLLM prefers; others run in a slower one, or in none, depending on the GPU."""
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that vLLM puts into one matrix, which has one scheme."""
 _SAFETENSORS = "Export it to safetensors."
@@ -52,7 +54,7 @@ def write(handle: ModelHandle, folder: Path) -> str:
     whole = {name: each.detach().cpu().clone(memory_format=torch.contiguous_format) for name, each in tensors.items()}
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     handle.tokenizer.save_pretrained(folder)
-    return f"{len(schemes)} layers with the candidate's own codes"
+    return _note(schemes)
 
 
 def schemes_of(handle: ModelHandle) -> dict[str, Scheme]:
@@ -89,6 +91,16 @@ def packed_tensors(layer: PackedLinear) -> dict[str, torch.Tensor]:
     if layer.bias is not None:
         found["bias"] = layer.bias
     return found
+
+
+def _note(schemes: Mapping[str, Scheme]) -> str:
+    said = f"{len(schemes)} layers with the candidate's own codes"
+    others = {each.group_size for each in schemes.values()} - set(_MARLIN_GROUPS)
+    return (
+        said
+        if not others
+        else f"{said}; vLLM's Marlin kernel has no groups of {', '.join(map(str, sorted(filter(None, others))))}"
+    )
 
 
 def _signed(codes: torch.Tensor, half: int) -> torch.Tensor:
@@ -128,7 +140,7 @@ def _reason_against(layer: PackedLinear) -> str | None:
     if layer.codebook is not None:
         return "the layer has a codebook; the format has evenly spaced integers"
     if layer.bits not in _BITS:
-        return f"vLLM's kernels take 4 and 8 bits, this layer has {layer.bits}"
+        return f"engines of this format take 4 and 8 bits, this layer has {layer.bits}"
     if layer.zero is not None and not layer.has_integer_zero:
         return "the layer has floating-point zero points (HQQ's); the format has integer ones"
     if layer.group_of is not None:
