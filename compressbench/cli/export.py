@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compressbench.cli import arguments
-from compressbench.core.errors import InputError
+from compressbench.core.errors import InputError, UnsupportedError
 
 
 def export(
@@ -24,7 +24,8 @@ def export(
 ) -> None:
     """Write a kept candidate for another engine, and compare what a fresh process answers with the candidate.
 
-    Exit code 1 if the answers differ by more than the limits; the files stay, so that they can be looked at.
+    Exit code 1 if the answers differ by more than the limits; the files stay, so that they can be looked at. Exit code 2
+    if the engine can't load such a candidate.
     """
     from compressbench.measure.exporting import export as write
     from compressbench.measure.exporting import inputs_of, kept_folder
@@ -32,15 +33,25 @@ def export(
 
     found = read_record(record)
     folder = kept_folder(record, found)
-    done = write(folder, to, output, options=_options(option or []), inputs=inputs_of(found))
+    asked = _options(option or [])
+    try:
+        done = write(folder, to, output, options=asked, inputs=inputs_of(found))
+    except UnsupportedError as error:
+        # of a run it is a failed cell; here the reader asked for it
+        raise InputError(error.what, where=error.where, got=error.got, do=error.do) from error
     if as_json:
-        data = {"folder": str(done.folder), "num_bytes": done.num_bytes, "parity": done.parity.model_dump(mode="json")}
+        data = {
+            "folder": str(done.folder),
+            "num_bytes": done.num_bytes,
+            "note": done.note,
+            "parity": done.parity.model_dump(mode="json"),
+        }
         typer.echo(json.dumps(data, indent=1))
     else:
         from compressbench.cli.parity import say
         from compressbench.core.units import humanize
 
-        typer.echo(f"{done.folder}: {humanize(done.num_bytes, 'B')}")
+        typer.echo(f"{done.folder}: {humanize(done.num_bytes, 'B')}{done.note and f'; {done.note}'}")
         say(done.parity)
     if done.parity.broken:
         raise typer.Exit(1)

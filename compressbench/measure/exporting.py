@@ -27,17 +27,22 @@ ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """Formats that a runtime writes, and which one."""
 WRITERS = {
     "safetensors": "compressbench.models.exports.safetensors:write",
+    "compressed-tensors": "compressbench.models.exports.compressed_tensors:write",
+    "gguf": "compressbench.models.exports.gguf:write",
 }
-"""Formats of files that other programs read: a function of a handle and a folder."""
+"""Formats of files that other programs read: a function of a handle and a folder, which says what a reader should know."""
 _PROOF = "parity.json"
 _INPUTS, _ANSWERS = "parity-inputs.safetensors", "parity-answers.safetensors"
 _TEXT = "texts"
 
 
 class Exported(NamedTuple):
+    """`note` says what became of compressed layers, where the format decides that."""
+
     folder: Path
     num_bytes: int
     parity: Parity
+    note: str = ""
 
 
 def formats() -> list[str]:
@@ -71,11 +76,11 @@ def export(folder: Path, to: str, output: Path, *, options: Mapping[str, Any], i
     if output.exists() and any(output.iterdir()):
         raise ModelError("there are files already", where=str(output), do="Give a new folder with --output.")
     handle = load_model(ModelSpec(id=str(folder)), _head_of(folder), device="cpu")
-    runtime = _write(handle, to, output, options)
+    runtime, note = _write(handle, to, output, options)
     tried = inputs_for_parity(inputs)
     _keep_proof(handle, answers_of(TorchEager().prepare(handle, "cpu"), handle.head, tried), runtime, tried, output)
     files = [path for path in output.rglob("*") if path.is_file() and not path.name.startswith("parity")]
-    return Exported(output, sum(path.stat().st_size for path in files), parity_of(output))
+    return Exported(output, sum(path.stat().st_size for path in files), parity_of(output), note)
 
 
 def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
@@ -106,15 +111,15 @@ def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
     return compare(expected, found.answers, head, asked, "the candidate in PyTorch, when it was exported")
 
 
-def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The files, and the use of the runtime that opens them."""
+def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The files; the use of the runtime that opens them, and the writer's note."""
     output.mkdir(parents=True, exist_ok=True)
     if to not in ENGINES:
         if options:
             raise UnsupportedError(f"the format {to} has no options", got=", ".join(options))
         module, _, name = WRITERS[to].partition(":")
-        getattr(importlib.import_module(module), name)(handle, output)
-        return {"use": "torch"}
+        note = getattr(importlib.import_module(module), name)(handle, output)
+        return {"use": "torch"}, note or ""
     from compressbench.runtimes.exported import export_whole
 
     name = ENGINES[to]
@@ -133,7 +138,7 @@ def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any
             do="Export to safetensors, or leave the packing step out and let the engine quantize.",
         )
     export_whole(runtime, name, handle, output)
-    return {"use": name, **runtime.model_dump(mode="json")}
+    return {"use": name, **runtime.model_dump(mode="json")}, ""
 
 
 def _keep_proof(

@@ -116,6 +116,7 @@ def run_job(job: Job) -> tuple[Result, dict[str, Any]]:
 
 
 def _open(runtime: Any, job: Job) -> Session:
+    from compressbench.models.exports.reading import read_export
     from compressbench.models.load import load_model
     from compressbench.recipe.schema import ModelSpec
     from compressbench.runtimes.exported import MANIFEST
@@ -123,7 +124,10 @@ def _open(runtime: Any, job: Job) -> Session:
     if (Path(job.folder) / MANIFEST).is_file():
         opened: Session = runtime.open(Path(job.folder), job.device)
         return opened
-    prepared: Session = runtime.prepare(load_model(ModelSpec(id=job.folder), job.head, device=job.device), job.device)
+    handle = read_export(Path(job.folder), job.head, job.device)
+    if handle is None:
+        handle = load_model(ModelSpec(id=job.folder), job.head, device=job.device)
+    prepared: Session = runtime.prepare(handle, job.device)
     return prepared
 
 
