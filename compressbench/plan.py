@@ -11,16 +11,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from compressbench.core import registry
-from compressbench.core.deploying import facts_of
 from compressbench.core.errors import CompressbenchError, InputError, RecipeError, UnsupportedError
 from compressbench.core.registry import Registry, Resolved
 from compressbench.core.spec import content_hash
 from compressbench.data.data_root import reading_below
 from compressbench.measure import estimate
+from compressbench.measure.planned_checks import check_data, check_runtime, why_unsupported
 from compressbench.measure.planned_work import PlannedWork
 from compressbench.measure.schedule import Schedule
 from compressbench.models.config import read_config, weight_format
-from compressbench.models.heads import HEADS, Head
+from compressbench.models.heads import HEADS
 from compressbench.recipe.load import LoadedRecipe, load_recipe
 from compressbench.recipe.problems import Problem, recipe_error
 from compressbench.recipe.schema import Recipe, canonical
@@ -161,7 +161,7 @@ def _make_plan(loaded: LoadedRecipe, data_root: Path | None) -> Plan:
             weights = _check_steps(checker, tasks, steps, config or {}, f"{key}.compress")
             if runtime is not None and weights is not None:
                 at = runtime_use.key_path or f"{key}.runtime"
-                checker.run(at, partial(_check_runtime, runtime, weights, tasks))
+                checker.run(at, partial(check_runtime, runtime, weights, steps, tasks))
         prepared.append((name, role, steps, runtime))
     checker.finish()
     schedule = Schedule.of(recipe.workload)
@@ -179,7 +179,7 @@ def _make_plan(loaded: LoadedRecipe, data_root: Path | None) -> Plan:
             runtime,
             _key(shared, steps, runtime),
             work.seconds(steps),
-            _unsupported(recipe, steps, runtime),
+            why_unsupported(recipe, steps, runtime),
         )
         for name, role, steps, runtime in prepared
         if runtime is not None
@@ -231,7 +231,7 @@ def _check_steps(
             )
             return None
         if tasks:
-            checker.run(at, partial(_check_data, step, HEADS[tasks[0].value.head], tasks[0].name))
+            checker.run(at, partial(check_data, step, HEADS[tasks[0].value.head], tasks[0].name))
         if facts.needs_training_data and tasks:
             checker.run(at, lambda: tasks[0].value.check(training=True))
         if facts.needs_calibration and tasks:
@@ -240,49 +240,6 @@ def _check_steps(
         checker.run(at, partial(step.value.check_model, config))
         weights = step.value.weights_after(weights)
     return weights
-
-
-def _check_runtime(runtime: Resolved, weights: str, tasks: tuple[Resolved, ...]) -> None:
-    """Raise UnsupportedError if the runtime can't run what the steps leave, or a model with this head."""
-    facts = facts_of(runtime.value)
-    if facts.accepts is not None and weights not in facts.accepts:
-        raise UnsupportedError(
-            f"the runtime '{runtime.name}' runs {', '.join(sorted(facts.accepts))} weights",
-            got=f"{weights} weights after the last step",
-            do="Leave the packing step out and let the runtime quantize, or use runtime: torch.",
-        )
-    if facts.heads is not None and tasks and tasks[0].value.head not in facts.heads:
-        raise UnsupportedError(
-            f"the runtime '{runtime.name}' runs models for {', '.join(sorted(facts.heads))}",
-            got=f"{tasks[0].value.head}, which '{tasks[0].name}' needs",
-            do="Use runtime: torch.",
-        )
-
-
-def _check_data(step: Resolved, head: Head, task: str) -> None:
-    """Raise UnsupportedError if the step would learn or calibrate from samples as the task doesn't have them."""
-    facts = step.value.facts
-    if facts.needs_training_data and not head.is_trained_on:
-        raise UnsupportedError(f"'{step.name}' trains, and '{task}' has no loss to train on", do="Leave the step out.")
-    if facts.needs_calibration and not head.reads_tokens:
-        raise UnsupportedError(
-            f"'{step.name}' calibrates on rows of tokens, and the samples of '{task}' are none",
-            do="Leave the step out.",
-        )
-
-
-def _unsupported(recipe: Recipe, steps: tuple[Resolved, ...], runtime: Resolved) -> str:
-    """Why the steps or the runtime can't be had on the recipe's device with what is installed, or ""."""
-    needs = [(step.name, step.value.facts) for step in steps]
-    for name, facts in [*needs, (runtime.name, facts_of(runtime.value))]:
-        if recipe.device != "auto" and recipe.device not in facts.devices:
-            return f"'{name}' needs {' or '.join(sorted(facts.devices))} and the recipe says {recipe.device}"
-        missing = registry.missing_distributions(facts.requires)
-        if missing:
-            extra = getattr(facts, "extra", "")
-            what = f'"compressbench[{extra}]"' if extra else " ".join(missing)
-            return f"'{name}' needs {', '.join(missing)}: pip install {what}"
-    return ""
 
 
 def _shared_content(recipe: Recipe, tasks: tuple[Resolved, ...], meters: tuple[Resolved, ...]) -> dict[str, Any]:

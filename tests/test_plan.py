@@ -399,3 +399,22 @@ def test_what_an_artefact_is_made_of_decides_which_steps_can_follow(tmp_path: Pa
     task = {"use": "perplexity", "data": "embedded:tinyshakespeare", "window": 32}
     assert "'rtn' can't follow a model in packed" in refused(model=model, tasks=[task], **one_candidate({"use": "rtn"}))
     assert plan(model=model, tasks=[task], candidates=[]).cells[0].name == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("steps", "runtime", "message"),
+    [
+        ([{"use": "int8-dynamic"}], "onnxruntime", "the runtime 'onnxruntime' runs bfloat16, float16, float32 weights"),
+        (
+            [{"use": "cast", "dtype": "bfloat16"}],
+            {"use": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "x"},
+            "runs its own weights",
+        ),
+    ],
+)
+def test_what_an_engine_can_not_load_is_refused_when_it_is_planned(
+    steps: list[dict[str, Any]], runtime: Any, message: str
+) -> None:
+    said = refused(**one_candidate(*steps, runtime=runtime))
+    assert message in said
+    assert "candidates[0].runtime" in said
