@@ -39,7 +39,7 @@ _ON_HOST = frozenset(
 
 
 def kernels_of(opened: Opened, run: Callable[[Any], object]) -> KernelUse:
-    """The operators of one `run` of a profiled engine; it is run once before, so that nothing of a first run counts."""
+    """The operators of one `run` of a profiled engine."""
     with tempfile.TemporaryDirectory(prefix="compressbench-profile-") as folder:
         engine = open_engine(opened.folder, opened.opening, str(Path(folder) / "profile"))
         run(engine)

@@ -30,10 +30,10 @@ _FLOATS = frozenset({"float32", "bfloat16", "float16"})
 class OnnxRuntime(Spec):
     """Exported by PyTorch's dynamo exporter with dynamic batch and length; attention and cache are the engine's own.
 
-    As many threads as PyTorch has. They wait asleep: the engine's own default has them spin for about 40 ms of CPU time
-    after a call, which is taken from what runs next, and eager calls that followed were 8 % slower on a calm machine with
-    2 cores. With `spinning` they spin within a call and are stopped at its end: faster by up to a half where cores are
-    idle (MiniLM, batch 1), and slower by as much where they aren't.
+    As many threads as PyTorch has. They wait asleep: by the engine's own default they spin after a call, for 42 ms of CPU
+    time on 2 cores, which is taken from what runs next, another arm's calls among them. With `spinning` they spin within
+    a call and are stopped at its end. Sleeping was the faster on 2 shared cores (4.4 against 7.5 ms for MiniLM in int8);
+    where cores are idle it can be the other way round.
     """
 
     provider: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: that of the run's device")

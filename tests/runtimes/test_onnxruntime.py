@@ -108,15 +108,14 @@ def test_a_session_says_what_it_runs_and_what_it_took(minilm_folder: Path) -> No
     tables = (30522 + 2) * 384 * 4
     assert deployed.weight_bytes is not None
     assert 0 < deployed.num_files_bytes - deployed.weight_bytes - tables < 2_000_000
-    use = session.kernels(questions(2, 8))
-    assert use is not None
+    use: Any = session.kernels(questions(2, 8))
     assert use.counts["MatMul float32"] == 36
     assert use.counts["MultiHeadAttention float32"] == 6
     assert (use.wanted, use.fallbacks) == ((), ())
 
 
 def test_a_batch_without_a_mask_is_read_whole_and_an_unknown_input_is_an_error(minilm_folder: Path) -> None:
-    session: Any = OnnxRuntime().open(minilm_folder, "cpu")
+    session = OnnxRuntime().open(minilm_folder, "cpu")
     ids = questions(2, 9)["input_ids"].clamp(min=5)
     whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     assert torch.equal(session({"input_ids": ids}), session(whole))
@@ -263,7 +262,7 @@ def test_facts_follow_from_options() -> None:
 
 
 def test_a_provider_that_is_not_there_is_refused(bert_folder: Path) -> None:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
