@@ -48,7 +48,7 @@ def quantize(source: Path, target: Path, how: Quantization, samples: Iterable[Ba
 def _without_gemm(source: Path) -> None:
     """Products with a bias become a MatMul and an Add in the file: the tools quantize the one and not the other."""
     import onnx
-    from onnxruntime.quantization.onnx_model import ONNXModel  # type: ignore[import-untyped]
+    from onnxruntime.quantization.onnx_model import ONNXModel
 
     if not any(node.op_type == "Gemm" for node in onnx.load(source, load_external_data=False).graph.node):
         return
@@ -62,7 +62,7 @@ def _without_gemm(source: Path) -> None:
 
 
 def _dynamic(source: Path, target: Path, how: Quantization, left_out: list[str]) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
         source, target, op_types_to_quantize=["MatMul"], per_channel=how.per_channel, reduce_range=how.reduce_range,
@@ -86,7 +86,7 @@ def _static(source: Path, target: Path, how: Quantization, left_out: list[str], 
 
 def _blocks(source: Path, target: Path, how: Quantization, left_out: list[str]) -> None:
     import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # type: ignore[import-untyped]
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
         onnx.load(source), bits=4 if how.kind == "int4" else 8, block_size=how.block_size, is_symmetric=True,

@@ -262,7 +262,7 @@ def test_facts_follow_from_options() -> None:
 
 
 def test_a_provider_that_is_not_there_is_refused(bert_folder: Path) -> None:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
