@@ -64,7 +64,10 @@ def test_every_verb_says_it_and_goes_on_with_the_others(
         if verb in OF_ONE_FILE:
             assert (said.code, said.out) == (2, "")
         else:
-            # `audit` says by its exit code that a file can't be read; all others answer from what is left
-            assert said.code == (2 if verb == "audit" else 0), verb
+            # `audit` says by its exit code that a file can't be read; all others answer from what is left, where there
+            # is nothing for `think`: no record has several samples of a question
+            assert said.code == {"audit": 2, "think": 4}.get(verb, 0), verb
+            if verb == "think":
+                continue
             assert "fast" in said.out
             assert "middling" not in said.out

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from compressbench.core.spec import Spec
 from compressbench.recipe.problems import shown
@@ -94,6 +103,14 @@ class Workload(Spec):
     latency_quantile: float = Field(
         0.99, strict=True, gt=0, lt=1, description="Of server: the share of requests that must keep it."
     )
+
+    @model_serializer(mode="wrap")
+    def _leaves_out_what_older_recipes_lack(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a recipe without it has the hash that it had before there was such a key."""
+        found: dict[str, Any] = serialize(self)
+        if found.get("thread_counts") is None:
+            found.pop("thread_counts", None)
+        return found
 
     @field_validator("batch_size")
     @classmethod

@@ -26,6 +26,8 @@ UNITS = {
     "energy_wh_per_1000_queries": "Wh/1000 queries",
     **dict.fromkeys(("peak_memory_bytes", "peak_reserved_memory_bytes", "weights_memory_bytes"), "B"),
     **dict.fromkeys(("kv_cache_memory_bytes", "disk_bytes", "compress_peak_memory_bytes"), "B"),
+    **dict.fromkeys(("resident_memory_bytes",), "B"),
+    **dict.fromkeys(("export_seconds", "compile_seconds", "open_seconds"), "s"),
     **dict.fromkeys(("num_parameters", "sparsity", "mbu", "mfu"), ""),
     "effective_bits": "bit",
     "compress_energy_j": "J",

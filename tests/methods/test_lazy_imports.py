@@ -12,6 +12,9 @@ import importlib, json, pkgutil, sys
 room = importlib.import_module("compressbench." + sys.argv[1])
 modules = pkgutil.walk_packages(room.__path__, room.__name__ + ".")
 found = [module.name for module in modules if ".maths." not in module.name]  # pure tensor functions
+if sys.argv[1] == "runtimes":  # beside the words stand what they export and trace with
+    from compressbench.core.registry import runtimes
+    found = [place.partition(":")[0] for place in runtimes.table.values()]
 for name in found:
     importlib.import_module(name)
 heavy = sorted({"torch", "transformers", "datasets", "codecarbon", "pynvml"} & set(sys.modules))

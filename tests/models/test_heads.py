@@ -61,7 +61,7 @@ def test_a_model_of_every_head_is_loaded_with_what_makes_its_inputs(head: str, t
 
 
 def test_the_automatic_classes_are_those_of_transformers() -> None:
-    for head in HEADS.values():
+    for head in (head for head in HEADS.values() if head.auto_class):
         assert hasattr(transformers, head.auto_class)
         assert hasattr(transformers, head.processor)
 

@@ -84,7 +84,6 @@ def test_a_recipe_of_three_lines_has_every_default() -> None:
             "block_s": None,
             "isolation": "auto",
             "batch_sizes": None,
-            "thread_counts": None,
             "latency_limit_s": None,
             "latency_quantile": 0.99,
         },
