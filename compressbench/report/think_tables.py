@@ -42,14 +42,16 @@ def print_thinking(found: Thinking, console: Console | None = None) -> None:
 
 
 def _samples(found: Thinking) -> Grid:
-    """A line for every number of samples."""
+    """A line for every number of samples, which stands with the name: a narrow terminal splits the other columns."""
     names: list[Lines] = []
     cells: list[list[list[str]]] = []
     for line in found.lines:
         for number, point in enumerate(line.points):
-            names.append(_name(line.variant.label) if number == 0 else [("", "")])
-            cells.append(point_cells(point, found))
-    return _grid("candidate", names, point_headers(found), cells)
+            samples, *rest = point_cells(point, found)
+            shown = [(f"k = {samples[0]}", "dim")]
+            names.append([*_name(line.variant.label), *shown] if number == 0 else shown)
+            cells.append(rest)
+    return _grid("candidate", names, point_headers(found)[1:], cells)
 
 
 def _print_against(found: Thinking, pairs: Sequence[Pair], console: Console) -> None:

@@ -108,6 +108,8 @@ class EncoderSession:
 
     def _completed(self, batch: Batch) -> Batch:
         unknown = sorted(set(batch) - set(self._names))
+        if unknown == ["token_type_ids"] and not bool(batch["token_type_ids"].any()):
+            unknown = []  # one sentence each, as the graph has it
         if unknown:
             raise UnsupportedError("the exported graph has no such input", got=", ".join(unknown))
         if "attention_mask" not in batch:

@@ -120,7 +120,7 @@ def test_a_batch_without_a_mask_is_read_whole_and_an_unknown_input_is_an_error(m
     whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     assert torch.equal(session({"input_ids": ids}), session(whole))
     with pytest.raises(UnsupportedError, match="token_type_ids"):
-        session({**whole, "token_type_ids": torch.zeros_like(ids)})
+        session({**whole, "token_type_ids": torch.ones_like(ids)})
 
 
 SLOW = ("gpt2", "mistral", "qwen3", "roberta", "distilbert", "electra")
@@ -292,3 +292,12 @@ def test_int8_answers_questions_as_floats_do(
     expected = OnnxRuntime().open(minilm_folder, "cpu")(given).argmax(-1)
     found = exported(minilm, tmp_path, quantize="int8-dynamic")(given).argmax(-1)
     assert (found == expected).float().mean() > 0.97
+
+
+def test_types_of_tokens_are_left_out_where_they_say_nothing(bert_folder: Path) -> None:
+    session: Any = OnnxRuntime().open(bert_folder, "cpu")
+    batch = FAMILIES["bert"].batches()[0]
+    of_one_sentence = {**batch, "token_type_ids": torch.zeros_like(batch["input_ids"])}
+    assert torch.equal(session(of_one_sentence), session(batch))
+    with pytest.raises(UnsupportedError, match="token_type_ids"):
+        session({**batch, "token_type_ids": torch.ones_like(batch["input_ids"])})
