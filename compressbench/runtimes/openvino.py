@@ -20,6 +20,7 @@ from compressbench.core.registry import missing_distributions
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.exported import open_processor, prepare_from_files, read_manifest
 from compressbench.runtimes.openvino_compress import Quantization, quantize
+from compressbench.runtimes.openvino_consent import decline_telemetry
 
 HEADS = frozenset({"sequence-classification", "feature-extraction", "image-classification", "causal-lm"})
 ACCEPTS = frozenset({"float32", "bfloat16", "float16"})
@@ -76,6 +77,7 @@ class OpenVino(Quantization):
         import time
 
         self._require_installed()
+        decline_telemetry()
         import openvino as ov
 
         from compressbench.runtimes.openvino_convert import convert
@@ -101,6 +103,7 @@ class OpenVino(Quantization):
         if device != "cpu":
             raise ModelError("openvino runs on the CPU here", got=device)
         self._require_installed()
+        decline_telemetry()
         from compressbench.runtimes.openvino_decoder import DecoderSession
         from compressbench.runtimes.openvino_session import EncoderSession, Settings, compile_files
 

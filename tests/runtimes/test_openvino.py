@@ -291,3 +291,10 @@ def test_facts_follow_the_options() -> None:
     assert facts_of(OpenVino(quantize="int8")).requires == ("openvino", "nncf")
     assert "speech-seq2seq" not in (facts_of(OpenVino()).heads or ())
     assert facts_of(OpenVino()).devices == {"cpu"}
+
+
+def test_nothing_is_told_to_a_server(folders: Any) -> None:
+    telemetry = pytest.importorskip("openvino_telemetry", reason="without it nothing is sent at all")
+    assert folders["tiny_encoder"]  # exported by now
+    fresh = telemetry.Telemetry(app_name="test", app_version="0", tid="none", enable_opt_in_dialog=False)
+    assert fresh.consent is False
