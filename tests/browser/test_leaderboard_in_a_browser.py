@@ -37,6 +37,14 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def few_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So few groups that each has a link; of many there is one to be picked."""
+    folders = [ROOT / "results" / name for name in ("quickstart", "shakespeare-quality", "minilm-offline")]
+    catalog = open_catalog(folders)
+    return write_site(board_of(catalog, "Results"), catalog, tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture(scope="module")
 def hostile_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     store = RecordStore(folder / "records")
@@ -143,12 +151,27 @@ def test_another_metric_ranks_anew_and_stays_in_the_address(index: Path, watched
     page.wait_for_selector("#ranked td[data-label='acc']")
 
 
-def test_groups_are_chosen_by_links_that_stay(index: Path, watched: Any) -> None:
-    page = watched(index)
+def test_groups_are_chosen_by_links_that_stay(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups)
     page.get_by_role("link", name="minilm-offline").click()
     page.get_by_role("heading", name="minilm-offline").wait_for()
     page.wait_for_selector("#ranked td[data-label='throughput']")
     assert page.locator("#groups [aria-current=true]").count() == 1
+    page.go_back()
+    page.get_by_role("heading", name="shakespeare-quality").wait_for()
+
+
+def test_one_of_many_groups_is_picked_from_a_list_and_the_way_back_stays(index: Path, watched: Any) -> None:
+    page = watched(index)
+    first = page.locator("#group-title").inner_text()
+    picker = page.locator("#group-picker")
+    choice = picker.locator("option", has_text="minilm-offline")
+    picker.select_option(value=choice.get_attribute("value"))
+    page.get_by_role("heading", name="minilm-offline").wait_for()
+    page.wait_for_selector("#ranked td[data-label='throughput']")
+    page.go_back()
+    page.get_by_role("heading", name=first, exact=True).wait_for()
+    assert picker.locator("option:checked").inner_text().startswith(first)
 
 
 def test_the_theme_follows_the_system_is_switched_and_stays(index: Path, watched: Any) -> None:
