@@ -73,6 +73,12 @@ class Registry:
             ) from error
 
 
+def resolve_use(table: Registry, use: Mapping[str, Any]) -> Resolved:
+    """A use as `Resolved.as_data` wrote it: the name under `use`, and all options. Raises what `resolve` raises."""
+    options = {key: value for key, value in use.items() if key != "use"}
+    return Resolved(use["use"], table.resolve(use["use"])(**options), options)
+
+
 def missing_distributions(names: Iterable[str]) -> list[str]:
     """Those of the distributions (PyPI names) that aren't installed. Imports none of them."""
     return [name for name in names if not _is_installed(name)]

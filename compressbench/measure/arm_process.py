@@ -14,7 +14,7 @@ from pydantic import Field
 from compressbench.core import registry
 from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import Batch, Provenance
-from compressbench.core.registry import Registry, Resolved
+from compressbench.core.registry import resolve_use
 from compressbench.core.spec import Spec
 from compressbench.measure.blocks import CallersOfArm, OneBlock, Tools, one_block
 from compressbench.measure.calls import caller
@@ -68,9 +68,9 @@ def run_job(job: Job) -> Result:
     begun = time.perf_counter()
     handle = load_model(ModelSpec(id=job.model), job.head, device=job.device)
     load_seconds = time.perf_counter() - begun
-    session = _resolve(registry.runtimes, job.runtime).value.prepare(handle, job.device)
+    session = resolve_use(registry.runtimes, job.runtime).value.prepare(handle, job.device)
     inputs = read_inputs(Path(job.inputs))
-    meters = [_resolve(registry.meters, each) for each in job.meters]
+    meters = [resolve_use(registry.meters, each) for each in job.meters]
     callers = CallersOfArm.of(lambda: caller(session, inputs, job.output_tokens))
     parent = (os.getppid(),)
     with opened(meters, job.device, SilentProgress()) as working, watching(job.device, own_pids=parent) as watcher:
@@ -85,12 +85,6 @@ def _schedule(job: Job) -> Schedule:
 
 def _result(found: OneBlock, absent: Mapping[str, str], load_seconds: float) -> Result:
     return Result(**found._asdict(), absent=absent, load_seconds=load_seconds)
-
-
-def _resolve(table: Registry, use: Mapping[str, Any]) -> Resolved:
-    options = {key: value for key, value in use.items() if key != "use"}
-    value = table.resolve(use["use"])(**options)
-    return Resolved(use["use"], value, options)
 
 
 def write_inputs(path: Path, inputs: Iterable[Batch]) -> None:

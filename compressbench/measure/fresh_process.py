@@ -99,8 +99,7 @@ def run_job(job: Job) -> tuple[Result, dict[str, Any]]:
 
     prepare_device(job.device.partition(":")[0], job.num_threads)
     inputs = read_inputs(Path(job.inputs))
-    options = {key: value for key, value in job.runtime.items() if key != "use"}
-    runtime = registry.runtimes.resolve(job.runtime["use"])(**options)
+    runtime = registry.resolve_use(registry.runtimes, job.runtime).value
     gc.collect()
     before, begun = resident_bytes(), time.perf_counter()
     session = _open(runtime, job)
