@@ -14,9 +14,19 @@ from compressbench.core.deploying import facts_of
 from compressbench.core.errors import CompressbenchError, ModelError, UnsupportedError
 from compressbench.core.names import did_you_mean
 from compressbench.core.protocols import Batch
+from compressbench.core.registry import Resolved
 from compressbench.measure.arm_process import read_inputs, write_inputs
 from compressbench.measure.fresh_process import reopen
-from compressbench.measure.parity import EXACT, ROUNDED, Answers, ParityLimits, answers_of, compare, inputs_for_parity
+from compressbench.measure.parity import (
+    EXACT,
+    ROUNDED,
+    ParityLimits,
+    answers_of,
+    compare,
+    inputs_for_parity,
+    read_answers,
+    write_answers,
+)
 from compressbench.records.deployment import Parity
 from compressbench.records.record import Record
 
@@ -33,7 +43,6 @@ WRITERS = {
 """Formats of files that other programs read: a function of a handle and a folder, which says what a reader should know."""
 _PROOF = "parity.json"
 _INPUTS, _ANSWERS = "parity-inputs.safetensors", "parity-answers.safetensors"
-_TEXT = "texts"
 
 
 class Exported(NamedTuple):
@@ -78,7 +87,11 @@ def export(folder: Path, to: str, output: Path, *, options: Mapping[str, Any], i
     handle = load_model(ModelSpec(id=str(folder)), _head_of(folder), device="cpu")
     runtime, note = _write(handle, to, output, options)
     tried = inputs_for_parity(inputs)
-    _keep_proof(handle, answers_of(TorchEager().prepare(handle, "cpu"), handle.head, tried), runtime, tried, output)
+    answers = answers_of(TorchEager().prepare(handle, "cpu"), handle.head, tried)
+    proof = {"head": handle.head, "runtime": runtime.as_data(), "is_exact": facts_of(runtime.value).is_exact}
+    (output / _PROOF).write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
+    write_inputs(output / _INPUTS, tried)
+    write_answers(output / _ANSWERS, answers)
     files = [path for path in output.rglob("*") if path.is_file() and not path.name.startswith("parity")]
     return Exported(output, sum(path.stat().st_size for path in files), parity_of(output), note)
 
@@ -89,11 +102,10 @@ def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
     Raises ModelError without those, CellError if the process fails.
     """
     import torch
-    from safetensors.torch import load_file
 
     try:
         proof = json.loads((folder / _PROOF).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _ANSWERS)
+        expected = read_answers(folder / _ANSWERS)
         inputs = read_inputs(folder / _INPUTS)
         head, runtime, is_exact = str(proof["head"]), dict(proof["runtime"]), bool(proof["is_exact"])
     except Exception as error:
@@ -106,20 +118,19 @@ def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
     with tempfile.TemporaryDirectory() as room:
         shape = (head, "cpu", torch.get_num_threads())
         found = reopen(folder, runtime, shape, inputs, Path(room))
-    expected = Answers(tensors["rows"], tensors[_TEXT].tolist() if _TEXT in tensors else [])
     asked = limits or (EXACT if is_exact else ROUNDED)
     return compare(expected, found.answers, head, asked, "the candidate in PyTorch, when it was exported")
 
 
-def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The files; the use of the runtime that opens them, and the writer's note."""
+def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any]) -> tuple[Resolved, str]:
+    """The files; the runtime that opens them, and the writer's note."""
     output.mkdir(parents=True, exist_ok=True)
     if to not in ENGINES:
         if options:
             raise UnsupportedError(f"the format {to} has no options", got=", ".join(options))
         module, _, name = WRITERS[to].partition(":")
         note = getattr(importlib.import_module(module), name)(handle, output)
-        return {"use": "torch"}, note or ""
+        return registry.resolve_use(registry.runtimes, {"use": "torch"}), note or ""
     from compressbench.runtimes.exported import export_whole
 
     name = ENGINES[to]
@@ -138,24 +149,7 @@ def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any
             do="Export to safetensors, or leave the packing step out and let the engine quantize.",
         )
     export_whole(runtime, name, handle, output)
-    return {"use": name, **runtime.model_dump(mode="json")}, ""
-
-
-def _keep_proof(
-    handle: ModelHandle, answers: Answers, runtime: Mapping[str, Any], inputs: Sequence[Batch], output: Path
-) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    options = {key: value for key, value in runtime.items() if key != "use"}
-    is_exact = facts_of(registry.runtimes.resolve(runtime["use"])(**options)).is_exact
-    proof = {"head": handle.head, "runtime": dict(runtime), "is_exact": is_exact}
-    (output / _PROOF).write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
-    write_inputs(output / _INPUTS, inputs)
-    tensors = {"rows": answers.rows.contiguous()}
-    if answers.texts:
-        tensors[_TEXT] = torch.tensor(answers.texts)
-    save_file(tensors, output / _ANSWERS)
+    return Resolved(name, runtime, runtime.model_dump(mode="json")), ""
 
 
 def _head_of(folder: Path) -> str:

@@ -6,7 +6,6 @@ It opens an export, or loads an artefact and prepares it, answers the inputs it 
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -54,10 +53,9 @@ def reopen(
 
     Raises CellError with the process's last words if it fails.
     """
-    from safetensors.torch import load_file
-
     from compressbench.measure.arm_process import write_inputs
-    from compressbench.measure.parity import Answers
+    from compressbench.measure.parity import read_answers
+    from compressbench.measure.processes import run_module
 
     write_inputs(room / "inputs.safetensors", inputs)
     head, device, num_threads = shape
@@ -70,28 +68,16 @@ def reopen(
         inputs=str(room / "inputs.safetensors"),
         answers=str(room / "answers.safetensors"),
     )
-    (room / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "compressbench.measure.fresh_process",
-        str(room / "job.json"),
-        str(room / "result.json"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- this package itself
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    ended = run_module("compressbench.measure.fresh_process", job, room)
+    if ended.result is None:
+        last = ended.last_words[-1:] or [f"exit code {ended.exit_code}"]
         raise CellError("what was exported can't be used by a fresh process", where=str(folder), got=last[0][:500])
-    result = Result.model_validate_json((room / "result.json").read_text(encoding="utf-8"))
-    tensors = {name: tensor.clone() for name, tensor in load_file(room / "answers.safetensors").items()}
-    texts = tensors["texts"].tolist() if "texts" in tensors else []
-    return Reopened(Answers(tensors["rows"], texts), result.open_s, result.resident_bytes)
+    result = Result.model_validate_json(ended.result)
+    return Reopened(read_answers(Path(job.answers)), result.open_s, result.resident_bytes)
 
 
-def run_job(job: Job) -> tuple[Result, dict[str, Any]]:
+def run_job(job: Job) -> tuple[Result, Answers]:
     """Open the files, answer, and weigh what the process holds."""
-    import torch
-
     from compressbench.core import registry
     from compressbench.measure.arm_process import read_inputs
     from compressbench.measure.parity import answers_of
@@ -108,10 +94,7 @@ def run_job(job: Job) -> tuple[Result, dict[str, Any]]:
     gc.collect()
     after = resident_bytes()
     grown = None if before is None or after is None else max(0, after - before - answers.rows.nbytes)
-    tensors = {"rows": answers.rows.contiguous()}
-    if answers.texts:
-        tensors["texts"] = torch.tensor(answers.texts)
-    return Result(open_s=open_s, resident_bytes=grown), tensors
+    return Result(open_s=open_s, resident_bytes=grown), answers
 
 
 def _open(runtime: Any, job: Job) -> Session:
@@ -141,11 +124,11 @@ def resident_bytes(status: Path = _STATUS) -> int | None:
 
 
 def main(job: str, result: str) -> None:
-    from safetensors.torch import save_file
+    from compressbench.measure.parity import write_answers
 
     asked = Job.model_validate_json(Path(job).read_text(encoding="utf-8"))
-    found, tensors = run_job(asked)
-    save_file(tensors, asked.answers)
+    found, answers = run_job(asked)
+    write_answers(Path(asked.answers), answers)
     Path(result).write_text(found.model_dump_json(), encoding="utf-8")
 
 

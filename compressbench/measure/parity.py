@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from compressbench.core.errors import CellError
@@ -48,9 +49,10 @@ class Answers(NamedTuple):
 
 def inputs_for_parity(inputs: Sequence[Batch]) -> list[Batch]:
     """The first inputs, as many as make at most 2,048 rows."""
-    found: list[Batch] = []
+    found, num_rows = list[Batch](), 0
     for batch in inputs:
-        if found and _num_rows([*found, batch]) > _MOST_ROWS:
+        num_rows += math.prod(next(iter(batch.values())).shape[:2])
+        if found and num_rows > _MOST_ROWS:
             break
         found.append(batch)
     return found
@@ -79,6 +81,24 @@ def _texts(session: Session, inputs: Sequence[Batch]) -> Iterator[list[int]]:
         written = session.generate(few, _TOKENS_PER_TEXT)
         yield from written[:, -_TOKENS_PER_TEXT:].tolist()
         left -= len(written)
+
+
+def write_answers(path: Path, answers: Answers) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"rows": answers.rows.contiguous()}
+    if answers.texts:
+        tensors["texts"] = torch.tensor(answers.texts)
+    save_file(tensors, path)
+
+
+def read_answers(path: Path) -> Answers:
+    from safetensors.torch import load_file
+
+    # a clone, because the file may go while its memory is mapped
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    return Answers(tensors["rows"], tensors["texts"].tolist() if "texts" in tensors else [])
 
 
 def compare(reference: Answers, found: Answers, head: str, limits: ParityLimits, name: str) -> Parity:
@@ -134,7 +154,3 @@ def _broken(parity: Parity, limits: ParityLimits, scale: float) -> Iterator[str]
     if parity.max_difference > limits.max_relative_difference * scale:
         most = limits.max_relative_difference * scale
         yield f"largest difference {parity.max_difference:.3g}, at most {most:.3g} allowed"
-
-
-def _num_rows(inputs: Sequence[Batch]) -> int:
-    return sum(math.prod(next(iter(batch.values())).shape[:2]) for batch in inputs)

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress
+from compressbench.core.spec import Spec
 from compressbench.measure.arm_process import Job, Result
 from compressbench.measure.blocks import Comparison
 from compressbench.measure.schedule import Schedule, positions
@@ -47,17 +48,34 @@ def in_a_process(folder: Path) -> RunJob:
     """Runs a job with this interpreter; its job and its result pass through files in `folder`."""
 
     def run(job: Job) -> Result:
-        told, found = folder / "job.json", folder / "result.json"
-        told.write_text(job.model_dump_json())
-        found.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "compressbench.measure.arm_process", str(told), str(found)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own module
-        if done.returncode or not found.exists():
-            last = " / ".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-            raise CellError(f"the process of an arm ended with exit code {done.returncode}", got=last)
-        return Result.model_validate_json(found.read_text())
+        ended = run_module("compressbench.measure.arm_process", job, folder)
+        if ended.result is None:
+            last = " / ".join(ended.last_words[-_LAST_LINES:])
+            raise CellError(f"the process of an arm ended with exit code {ended.exit_code}", got=last)
+        return Result.model_validate_json(ended.result)
 
     return run
+
+
+class Ended(NamedTuple):
+    """How a process ended: `result` is what it wrote, None if it failed, and then its `last_words` say why."""
+
+    exit_code: int
+    last_words: list[str]
+    result: str | None
+
+
+def run_module(module: str, job: Spec, folder: Path) -> Ended:
+    """Run a module of this package with this interpreter; its job and its result pass through files in `folder`."""
+    told, found = folder / "job.json", folder / "result.json"
+    told.write_text(job.model_dump_json(), encoding="utf-8")
+    found.unlink(missing_ok=True)
+    command = [sys.executable, "-m", module, str(told), str(found)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own module
+    is_good = done.returncode == 0 and found.exists()
+    return Ended(
+        done.returncode, done.stderr.strip().splitlines(), found.read_text(encoding="utf-8") if is_good else None
+    )
 
 
 @dataclass
