@@ -21,9 +21,10 @@ class RuntimeFacts(Spec):
     """What a scheduler must know of a runtime with its options.
 
     `accepts` are the weight formats it can start from, None: whatever a step leaves. `heads` are those it can run, None:
-    all. `requires` are distributions (PyPI names), and `extra` the optional dependency that installs them. `is_exact` says
-    that its arithmetic is meant to be the handle's; one that rounds or quantizes is held against wider limits. `is_remote`
-    says that the model runs in a server of its own, whatever weights a recipe names.
+    all. One that `needs_calibration` has a `calibration`, as a method that needs it has. `requires` are distributions (PyPI
+    names), and `extra` the optional dependency that installs them. `is_exact` says that its arithmetic is meant to be the
+    handle's; one that rounds or quantizes is held against wider limits. `is_remote` says that the model runs in a server of
+    its own, whatever weights a recipe names.
     """
 
     accepts: frozenset[str] | None = None
@@ -31,6 +32,7 @@ class RuntimeFacts(Spec):
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     requires: tuple[str, ...] = ()
     extra: str = ""
+    needs_calibration: bool = False
     is_exact: bool = True
     is_remote: bool = False
 

@@ -10,9 +10,6 @@ from compressbench.models.heads import Head
 from compressbench.recipe.schema import Recipe
 from compressbench.tasks.calibration import check_calibration
 
-# what engines call a quantization that needs samples
-_CALIBRATED = ("int8", "int8-static")
-
 
 def check_data(step: Resolved, head: Head, task: str) -> None:
     """Raise UnsupportedError if the step would learn or calibrate from samples as the task doesn't have them."""
@@ -49,9 +46,8 @@ def check_runtime(runtime: Resolved, weights: str, steps: tuple[Resolved, ...], 
             got=f"{tasks[0].value.head}, which '{tasks[0].name}' needs",
             do="Use runtime: torch.",
         )
-    calibration = getattr(runtime.value, "calibration", None)
-    if tasks and calibration is not None and str(getattr(runtime.value, "quantize", "")) in _CALIBRATED:
-        check_calibration(tasks[0].value, calibration)
+    if tasks and facts.needs_calibration:
+        check_calibration(tasks[0].value, runtime.value.calibration)
 
 
 def why_unsupported(recipe: Recipe, steps: tuple[Resolved, ...], runtime: Resolved) -> str:

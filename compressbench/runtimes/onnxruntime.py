@@ -75,6 +75,7 @@ class OnnxRuntime(Spec):
             devices=devices["cuda" if is_gpu_only else "cpu"],
             requires=_REQUIRES,
             extra="onnxruntime",
+            needs_calibration=self.quantize == "int8-static",
             is_exact=self.quantize == "none" and self.dtype == "float32",
         )
 

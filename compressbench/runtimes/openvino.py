@@ -66,6 +66,7 @@ class OpenVino(Quantization):
             devices=frozenset({"cpu"}),
             requires=self.requires if self.quantize == "none" else (*self.requires, "nncf"),
             extra="openvino",
+            needs_calibration=self.quantize == "int8",
             is_exact=self.quantize == "none" and self.precision == "float32" and self.kv_cache == "precision",
         )
 
