@@ -57,9 +57,10 @@ def greedy(
 
     with torch.inference_mode():
         logits, found = steps.start(batch, num_tokens), [batch["input_ids"].cpu()]
+        banned = torch.tensor(list(never), device=logits.device, dtype=torch.int64)
         for number in range(num_tokens):
             if never:
-                logits[:, list(never)] = -torch.inf
+                logits.index_fill_(1, banned, -torch.inf)
             tokens = logits.argmax(dim=-1)
             found.append(tokens.cpu()[:, None])
             if on_token is not None:
@@ -83,14 +84,14 @@ def write(steps: Steps, tokenizer: Any, special: Special, batch: Batch, decoding
     repeated = {name: tensor.repeat_interleave(decoding.num_samples, dim=0) for name, tensor in batch.items()}
     numbers = uniform_numbers(decoding, prompts) if decoding.temperature else None
     stop, ids = StopStrings(tokenizer, decoding.until, mask.shape[1]), repeated["input_ids"]
-    has_ended = torch.zeros(len(ids), dtype=torch.bool)
+    has_ended, end = torch.zeros(len(ids), dtype=torch.bool), torch.tensor(special.end, dtype=torch.int64)
     with torch.inference_mode():
         logits = steps.start(repeated, decoding.max_new_tokens)
         for number in range(decoding.max_new_tokens):
             chosen = _chosen(logits, None if numbers is None else numbers[:, number], decoding).cpu()
             chosen[has_ended] = special.padding
             ids = torch.cat([ids, chosen[:, None]], dim=1)
-            has_ended |= torch.isin(chosen, torch.tensor(special.end, dtype=chosen.dtype))
+            has_ended |= torch.isin(chosen, end)
             if decoding.until:
                 has_ended |= stop(ids, None)
             if bool(has_ended.all()):
