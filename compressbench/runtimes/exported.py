@@ -32,7 +32,6 @@ class Manifest(NamedTuple):
     runtime: Mapping[str, Any]
     special: Special
     seconds: Mapping[str, float]
-    about: Mapping[str, Any]
 
 
 def prepare_from_files(runtime: RunsFiles[ModelHandle], name: str, handle: ModelHandle, device: str) -> Session:
@@ -49,13 +48,7 @@ def prepare_from_files(runtime: RunsFiles[ModelHandle], name: str, handle: Model
     return session
 
 
-def export_whole(
-    runtime: RunsFiles[ModelHandle],
-    name: str,
-    handle: ModelHandle,
-    folder: Path,
-    about: Mapping[str, Any] | None = None,
-) -> Manifest:
+def export_whole(runtime: RunsFiles[ModelHandle], name: str, handle: ModelHandle, folder: Path) -> None:
     """The engine's files, the tokenizer (or what else prepares inputs) and the manifest into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
@@ -63,7 +56,7 @@ def export_whole(
     seconds.setdefault("export_s", time.perf_counter() - begun - sum(seconds.values()))
     handle.tokenizer.save_pretrained(folder)
     options = {"use": name, **runtime.model_dump(mode="json")}  # type: ignore[attr-defined]
-    manifest = Manifest(handle.head, options, special_tokens(handle.model, handle.tokenizer), seconds, about or {})
+    manifest = Manifest(handle.head, options, special_tokens(handle.model, handle.tokenizer), seconds)
     text = json.dumps(
         {
             "format": _FORMAT,
@@ -74,7 +67,6 @@ def export_whole(
         indent=1,
     )
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -89,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
                 do="Upgrade compressbench.",
             )
         special = Special(tuple(found["special"]["end"]), int(found["special"]["padding"]))
-        return Manifest(str(found["head"]), found["runtime"], special, found["seconds"], found["about"])
+        return Manifest(str(found["head"]), found["runtime"], special, found["seconds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{MANIFEST} can't be read", where=str(folder), got=str(error), do="Export the candidate again."
