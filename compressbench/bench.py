@@ -120,8 +120,9 @@ class Bench:
         measured = self._compare(cell, session, made.handle, meters) if is_sound else None
         batch, tokens = self.timing.batch_of(measured, _role(cell)), self.timing.workload.output_tokens
         is_elsewhere = is_remote(cell.runtime.value)
-        readings, absent = list[Reading](), absent_probes(self.plan.meters)
-        if not is_elsewhere:
+        if is_elsewhere:
+            readings, absent = list[Reading](), absent_probes(self.plan.meters)
+        else:
             readings, absent = read_probes(self.plan.meters, made.handle, session, batch, tokens)
         artefact = folder and prove(made.handle, folder, cell.runtime.value, session, self.batch)
         subject = Subject(made.handle, cell.runtime, session, self.timing.inputs, self.environment.num_threads or 1)
