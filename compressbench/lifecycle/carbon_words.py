@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import CORRECT, INFERENCE, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
 from compressbench.lifecycle.amounts import Amount
-from compressbench.lifecycle.carbon import Ratio, Score, Terms
+from compressbench.lifecycle.carbon import PAIRED, Ratio, Score, Terms
 
 DASH = "—"
-PAIRED = "neighbouring blocks of candidate and baseline in the same run"
 _MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
