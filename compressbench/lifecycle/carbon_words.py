@@ -11,6 +11,7 @@ from compressbench.lifecycle.amounts import Amount
 from compressbench.lifecycle.carbon import PAIRED, Ratio, Score, Terms
 
 DASH = "—"
+UNCOUNTED = "Idle hours between requests, networks, storage and buildings: not accounted"
 _MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
@@ -70,7 +71,7 @@ def notes(accounts: Sequence[Account], terms: Terms) -> list[str]:
     doubts = [(account.facts.candidate, doubt) for account in accounts for doubt in account.facts.doubts]
     told += [f"{line}; no saving is based on it" for line in _by_reason(doubts)]
     told += [f"Operational carbon is of what the meter saw, {text}" for text in _boundaries(accounts)]
-    told += not_counted(accounts, terms)
+    told += _not_counted(accounts, terms)
     return list(dict.fromkeys(told))
 
 
@@ -221,14 +222,13 @@ def _boundaries(accounts: Sequence[Account]) -> Iterator[str]:
             yield f"'{account.facts.boundary}'; what stands outside that is not accounted"
 
 
-def not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
-    """What is not in the numbers, and how they are to be read."""
+def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
     if terms.end_of_life_kg.value is None:
         yield f"End of life: {terms.end_of_life_kg.reason}"
     if all(each.water[THOUSAND].value is None for each in accounts):
         wanted = next((each.water[THOUSAND].reason for each in accounts), "")
         yield f"Water: {wanted}"
-    yield "Idle hours between requests, networks, storage and buildings: not accounted"
+    yield UNCOUNTED
     yield "Compressing is the provider's and running the consumer's: the two scores are never added"
     yield "Bounds are the worst case of all inputs together; ratios are paired, so that grid, PUE and hardware cancel"
     yield "A ratio is of neighbouring blocks; the quotient of two rows, measured at other times, may differ from it"

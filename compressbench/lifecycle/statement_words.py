@@ -9,7 +9,7 @@ from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import INFERENCE
 from compressbench.lifecycle.amount_words import scale_of
 from compressbench.lifecycle.amounts import Amount
-from compressbench.lifecycle.carbon_words import amount_data, not_counted, shared_inputs
+from compressbench.lifecycle.carbon_words import UNCOUNTED, amount_data, shared_inputs
 from compressbench.lifecycle.model_card import model_card, to_front_matter
 from compressbench.lifecycle.statement import Number, Section, Statement
 from compressbench.lifecycle.statement_facts import RUN, Fact, Place
@@ -181,9 +181,7 @@ def not_stated(statement: Statement, left_out: Sequence[str] = ()) -> list[str]:
     if all(each.id != "compressing" for each in statement.sections):
         found.append("compressing: nothing was compressed here")
     found.append("training of the model that was compressed: not in the records")
-    known = ("End of life", "Water")
-    said = [line for line in not_counted([statement.subject.account], statement.terms) if not line.startswith(known)]
-    return list(dict.fromkeys([*found, *[line for line in said if "not accounted" in line], *left_out]))
+    return list(dict.fromkeys([*found, UNCOUNTED, *left_out]))
 
 
 def _named(section: Section, number: Number) -> str:
