@@ -109,6 +109,6 @@ def _leave(found: Statement) -> None:
     from compressbench.core.errors import MissingMeasurementError
 
     energy = found.number("energy_j_per_inference")
-    if energy.value is None:
+    if energy is not None and energy.value is None:
         where = found.subject.account.facts.candidate
         raise MissingMeasurementError("its energy was not measured", where=where, got=energy.reason)

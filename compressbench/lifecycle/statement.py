@@ -94,9 +94,9 @@ class Statement(NamedTuple):
         for section in self.sections:
             yield from section.numbers
 
-    def number(self, of: str) -> Number:
-        """Raises StopIteration for an id that no number has."""
-        return next(each for each in self.numbers() if each.id == of)
+    def number(self, *ids: str) -> Number | None:
+        """The first that has one of these."""
+        return next((each for each in self.numbers() if each.id in ids), None)
 
 
 def statement_of(subject: Subject, terms: Terms) -> Statement:

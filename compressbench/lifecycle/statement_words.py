@@ -130,8 +130,7 @@ def headline(statement: Statement) -> list[Line]:
     )
     found: list[Line] = []
     for name, title in zip(ids, told, strict=True):
-        either = (name, name.replace("total", "partial_total"))
-        number = next((each for each in statement.numbers() if each.id in either), None)
+        number = statement.number(name, name.replace("total", "partial_total"))
         if number is not None:
             found.append(_line(number, notes)._replace(name=title))
     return found
