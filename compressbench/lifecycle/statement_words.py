@@ -47,21 +47,17 @@ class Line(NamedTuple):
 
 
 class Notes:
-    """Footnotes in the order in which they are first needed: a record and the paths in it."""
+    """Footnotes, numbered in the order in which they are first needed."""
 
-    def __init__(self, statement: Statement) -> None:
-        self._records = [source.name for source in statement.records]
-        self.places: list[Place] = []
+    def __init__(self) -> None:
+        self._numbers: dict[Place, int] = {}
 
     def of(self, places: Sequence[Place]) -> tuple[int, ...]:
-        for each in places:
-            if each not in self.places:
-                self.places.append(each)
-        return tuple(self.places.index(each) + 1 for each in dict.fromkeys(places))
+        return tuple(self._numbers.setdefault(each, len(self._numbers) + 1) for each in dict.fromkeys(places))
 
     def lines(self) -> list[tuple[int, str, str]]:
         """Number, letter of the record, path."""
-        return [(at, letter_of(each.record), each.path) for at, each in enumerate(self.places, start=1)]
+        return [(at, letter_of(each.record), each.path) for each, at in self._numbers.items()]
 
 
 def letter_of(record: int) -> str:
@@ -120,7 +116,7 @@ def _signed_number(value: float) -> str:
 
 def headline(statement: Statement) -> list[Line]:
     """The four numbers that are asked for first."""
-    notes = Notes(statement)
+    notes = Notes()
     ids = ("energy_wh_per_1000_inferences", "carbon_total_per_1000_inferences", "energy_ratio", "compress_energy_j")
     told = (
         "energy per 1,000 inferences",
@@ -263,7 +259,7 @@ def title(statement: Statement) -> str:
 
 
 def _markdown(statement: Statement, escape: Callable[[str], str], left_out: Sequence[str]) -> Iterator[str]:
-    notes = Notes(statement)
+    notes = Notes()
     yield f"# Energy and carbon statement: {escape(title(statement))}"
     yield ""
     for doubt in doubts(statement):
