@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from compressbench.lifecycle.accounts import Account, Case, Factors, Per, Unit
 from compressbench.lifecycle.amount_words import (
+    DASH,
     days_text,
     given_data,
     interval_text,
@@ -21,7 +22,6 @@ from compressbench.lifecycle.savings import scaled
 TITLES: Mapping[Unit, str] = {"J": "ENERGY", "s": "MACHINE TIME", "g": "CARBON", "money": "MONEY"}
 AT_GIVEN: Mapping[Unit, str] = {"g": "at the given intensity", "money": "at the given prices"}
 PER = {"inference": "per inference", "correct": "per correct answer"}
-DASH = "—"
 _MOST_NAMED = 3
 _COMPUTED = "computed of `parts`, `base` and `inputs`"
 

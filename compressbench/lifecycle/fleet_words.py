@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.statistics import Interval
-from compressbench.lifecycle.amount_words import given_data, interval_text
+from compressbench.lifecycle.amount_words import DASH, given_data, interval_text
 from compressbench.lifecycle.fleet import Life, Load
 
-DASH = "—"
 _MOST_NAMED = 3
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import INFERENCE
-from compressbench.lifecycle.amount_words import scale_of
-from compressbench.lifecycle.amounts import Amount
+from compressbench.lifecycle.amount_words import scale_in, scale_of, source_told, value_told
 from compressbench.lifecycle.carbon_words import UNCOUNTED, amount_data, shared_inputs
 from compressbench.lifecycle.model_card import model_card, to_front_matter
 from compressbench.lifecycle.statement import Number, Section, Statement
@@ -82,7 +81,7 @@ def _texts(number: Number) -> tuple[str, str]:
     """`24.0 mJ`, `[22.1, 25.9]`."""
     value = number.value if number.value is not None else 0.0
     if number.unit == "points":
-        return _signed(100 * value), _bounds(number, 1 / 100, _signed_number)
+        return f"{_signed(100 * value)} points", _bounds(number, 1 / 100, _signed)
     if number.unit == "x":
         return f"{value:.3f} x", _bounds(number, 1.0, lambda each: f"{each:.3f}")
     base = _BASE.get(number.unit.partition("/")[0])
@@ -93,9 +92,7 @@ def _texts(number: Number) -> tuple[str, str]:
         scale, unit = scale_of(value, base)
         return f"{three_digits(value / scale)} {unit}", _bounds(number, scale, three_digits)
     told = humanize(value, base)
-    prefix = told.partition(" ")[2].removesuffix(base)
-    scale = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}.get(prefix, 1.0)
-    return told, _bounds(number, scale, three_digits)
+    return told, _bounds(number, scale_in(told, base), three_digits)
 
 
 def _bounds(number: Number, scale: float, told: Callable[[float], str]) -> str:
@@ -107,10 +104,6 @@ def _bounds(number: Number, scale: float, told: Callable[[float], str]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f} points"
-
-
-def _signed_number(value: float) -> str:
     return f"{value:+.2f}"
 
 
@@ -143,16 +136,11 @@ def inputs(statement: Statement) -> list[Input]:
     """Everything that was not measured, with its kind and source."""
     shared = {_INPUTS[name]: each for name, each in shared_inputs(statement.terms).items()}
     held = {f"hardware: {name}": each for name, each in statement.subject.account.held.parts.items()}
-    return [_input(name, each) for name, each in {**shared, **held}.items() if each.value is not None]
-
-
-def _input(name: str, amount: Amount) -> Input:
-    value = three_digits(amount.value or 0.0)
-    bounds = ""
-    if amount.low is not None and amount.high is not None and amount.low != amount.high:
-        bounds = f" [{three_digits(amount.low)}, {three_digits(amount.high)}]"
-    year = f"; {amount.year}" if amount.year else ""
-    return Input(name, f"{value} {amount.unit}".strip() + bounds, amount.kind, f"{amount.source}{year}")
+    return [
+        Input(name, value_told(each), each.kind, source_told(each))
+        for name, each in {**shared, **held}.items()
+        if each.value is not None
+    ]
 
 
 def doubts(statement: Statement) -> list[str]:
