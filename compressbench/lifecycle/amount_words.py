@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from compressbench.core.statistics import Interval
@@ -98,6 +99,25 @@ def value_told(amount: Amount) -> str:
 def source_told(amount: Amount) -> str:
     """`world average; 2019`."""
     return f"{amount.source}; {amount.year}" if amount.year else amount.source
+
+
+def inputs_data(said: Mapping[str, Any], currency: str, defaults: Mapping[str, float] = {}) -> dict[str, Any]:
+    """`given_data` of what the flags of these names say; what has no flag is left out."""
+    units = {
+        "requests_per_day": "1/day",
+        "lifetime_years": "years",
+        "utilisation": "",
+        "peak_factor": "",
+        "idle_watts": "W",
+        "grid_g_per_kwh": "g/kWh",
+        "price_per_kwh": f"{currency}/kWh",
+        "price_per_hour": f"{currency}/h",
+    }
+    return {
+        name: given_data(value, units[name], f"--{name.replace('_', '-')}", defaults.get(name))
+        for name, value in said.items()
+        if name in units
+    }
 
 
 def given_data(value: float | None, unit: str, flag: str, default: float | None = None) -> dict[str, Any]:
