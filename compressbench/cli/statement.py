@@ -96,11 +96,9 @@ def _text(found: Statement, form: str, region: str) -> str:
     from compressbench.lifecycle.statement_words import to_data, to_markdown
 
     if form == "json":
-        from pydantic_core import to_json
+        from compressbench.core.names import json_text
 
-        from compressbench.core.names import printable_json
-
-        return printable_json(to_json(to_data(found, region), indent=1, inf_nan_mode="null").decode()) + "\n"
+        return json_text(to_data(found, region))
     from compressbench.report.plain import escape
 
     return to_markdown(found, escape, region)
