@@ -25,7 +25,9 @@ class Words(Protocol):
 
 def print_balance(sheet: Any, form: str, words: Words, on_terminal: Callable[[Any, Console], None]) -> None:
     if form == "json":
-        typer.echo(_to_json_text(words.to_data(sheet)), nl=False)
+        from compressbench.core.names import json_text
+
+        typer.echo(json_text(words.to_data(sheet)), nl=False)
     elif form == "csv":
         typer.echo(_to_csv_text(words.CSV_HEADER, words.to_csv_rows(sheet)), nl=False)
     elif form == "md":
@@ -36,15 +38,6 @@ def print_balance(sheet: Any, form: str, words: Words, on_terminal: Callable[[An
         from rich.console import Console
 
         on_terminal(sheet, Console(highlight=False))
-
-
-def _to_json_text(data: Any) -> str:
-    """On a terminal harmless; what is no finite number is null."""
-    from pydantic_core import to_json
-
-    from compressbench.core.names import printable_json
-
-    return printable_json(to_json(data, indent=1, inf_nan_mode="null").decode()) + "\n"
 
 
 def _to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

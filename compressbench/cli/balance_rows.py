@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from compressbench.cli.reading import pick
@@ -52,7 +52,7 @@ class Balances:
             candidate=row.candidate,
             recipe=row.recipe,
             run_id=row.run_id,
-            parts=tuple(self._parts(contender)),
+            parts=tuple(self.parts(contender)),
             seconds=_seconds(row, baseline),
             joules=_joules(row, baseline),
             accuracy=accuracy,
@@ -63,17 +63,22 @@ class Balances:
 
     def _baseline(self, recipe: str, run_id: str) -> Row | None:
         """The one that candidates are paired with, as rows have it."""
-        places = [at for at in self._runs[recipe, run_id] if self._catalog.entry(at).role == "baseline"]
+        places = [at for at in self.run(recipe, run_id) if self._catalog.entry(at).role == "baseline"]
         named = [at for at in places if self._catalog.entry(at).candidate == "baseline"]
         return self._catalog.row((named or places)[-1]) if places else None
 
-    def _parts(self, contender: Contender) -> Iterator[Part]:
+    def run(self, recipe: str, run_id: str) -> Sequence[int]:
+        """Places of all records of a run."""
+        return self._runs[recipe, run_id]
+
+    def parts(self, contender: Contender) -> Iterator[Part]:
+        """The work of making one candidate first, then its run's search."""
         yield from self._of(contender.at).making
         given = self._given
         if given.joules is not None or given.seconds is not None:
             yield Part("given", _said(given.seconds, "--extra-seconds"), _said(given.joules, "--extra-joules"))
         yield from self._of(contender.at).judging
-        for at in self._runs[contender.recipe, contender.run_id]:
+        for at in self.run(contender.recipe, contender.run_id):
             if at != contender.at:
                 work = self._of(at)
                 yield from (part._replace(is_search=True, is_needed=False) for part in (*work.making, *work.judging))
@@ -98,10 +103,12 @@ class _Work(NamedTuple):
     judging: tuple[Part, ...]
 
 
-def chosen(catalog: Catalog, *, recipe: str, key: str, all_runs: bool) -> list[Contender]:
-    """Of a catalog with all runs the newest rows, or all. Raises RecordError if nothing is left."""
+def chosen(
+    catalog: Catalog, names: Iterable[str] = (), *, recipe: str, key: str, all_runs: bool = False
+) -> list[Contender]:
+    """Of a catalog with all runs the newest rows, or all, with these costs. Raises RecordError if nothing is left."""
     shown = set(newest([catalog.entry(at) for at in range(len(catalog))]))
-    return [each for each in pick(catalog, (), recipe=recipe, key=key) if all_runs or each.at in shown]
+    return [each for each in pick(catalog, names, recipe=recipe, key=key) if all_runs or each.at in shown]
 
 
 def cases(catalog: Catalog, given: Given, *, recipe: str = "", key: str = "", all_runs: bool = False) -> list[Case]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from compressbench.core.names import one_line, printable_json
+from compressbench.core.names import json_text, one_line
 from compressbench.lifecycle.account import Account
 from compressbench.lifecycle.balance_terminal import LONGEST_NAME, fold_name
 from compressbench.lifecycle.carbon import Terms
@@ -62,9 +62,7 @@ def _heads(sheet: Sheet) -> Iterator[str]:
 
 
 def to_json_text(accounts: Sequence[Account], terms: Terms) -> str:
-    from pydantic_core import to_json
-
-    return printable_json(to_json(to_data(accounts, terms), indent=1, inf_nan_mode="null").decode()) + "\n"
+    return json_text(to_data(accounts, terms))
 
 
 def to_csv(accounts: Sequence[Account], terms: Terms) -> str:

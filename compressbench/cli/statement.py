@@ -52,7 +52,9 @@ def statement(
     Markdown begins with a Hugging Face model card's metadata. Exit 4 if its energy was not measured: what there is, is
     stated all the same.
     """
-    from compressbench.cli.statement_rows import chosen, newest_rows, subject_of
+    from compressbench.cli.balance_rows import chosen
+    from compressbench.cli.carbon_rows import NAMES
+    from compressbench.cli.statement_rows import named, subject_of
     from compressbench.lifecycle.statement import statement_of
 
     numbers = {
@@ -69,8 +71,8 @@ def statement(
     terms = carbon_flags.terms_of(region, site, currency, numbers)
     # a search is all that the run did, whichever of its rows are the newest
     catalog = reading.read_catalog(records, all_runs=True)
-    contenders = newest_rows(catalog, recipe=recipe, key=key)
-    subject = subject_of(catalog, contenders, chosen(contenders, candidate), terms, kg=embodied_kg, share=share)
+    contenders = chosen(catalog, NAMES, recipe=recipe, key=key)
+    subject = subject_of(catalog, contenders, named(contenders, candidate), terms, kg=embodied_kg, share=share)
     found = statement_of(subject, terms)
     _give(found, "json" if as_json else form.value, region, output)
     _leave(found)
@@ -94,11 +96,9 @@ def _text(found: Statement, form: str, region: str) -> str:
     from compressbench.lifecycle.statement_words import to_data, to_markdown
 
     if form == "json":
-        from pydantic_core import to_json
+        from compressbench.core.names import json_text
 
-        from compressbench.core.names import printable_json
-
-        return printable_json(to_json(to_data(found, region), indent=1, inf_nan_mode="null").decode()) + "\n"
+        return json_text(to_data(found, region))
     from compressbench.report.plain import escape
 
     return to_markdown(found, escape, region)
@@ -109,6 +109,6 @@ def _leave(found: Statement) -> None:
     from compressbench.core.errors import MissingMeasurementError
 
     energy = found.number("energy_j_per_inference")
-    if energy.value is None:
+    if energy is not None and energy.value is None:
         where = found.subject.account.facts.candidate
         raise MissingMeasurementError("its energy was not measured", where=where, got=energy.reason)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressbench.cli.balance_rows import Balances, Given
-from compressbench.cli.carbon_rows import NAMES, accounts
-from compressbench.cli.reading import pick
+from compressbench.cli.carbon_rows import accounts
 from compressbench.core.errors import InputError
 from compressbench.core.names import did_you_mean, one_line
 from compressbench.lifecycle.carbon import Terms
 from compressbench.lifecycle.one_off import one_off
 from compressbench.lifecycle.statement import Quality, Search, Source, Subject
-from compressbench.report.catalog import newest
 
 if TYPE_CHECKING:
     from compressbench.report.catalog import Catalog
@@ -24,32 +22,26 @@ if TYPE_CHECKING:
     from compressbench.report.verdict import Verdict
 
 
-def newest_rows(catalog: Catalog, *, recipe: str, key: str) -> list[Contender]:
-    """Of a catalog with all runs those that `carbon` shows. Raises RecordError if nothing is left."""
-    shown = set(newest([catalog.entry(at) for at in range(len(catalog))]))
-    return [each for each in pick(catalog, NAMES, recipe=recipe, key=key) if each.at in shown]
-
-
-def chosen(contenders: Sequence[Contender], candidate: str) -> Contender:
+def named(contenders: Sequence[Contender], candidate: str) -> Contender:
     """The row of this name, or the only candidate. Raises InputError if there are none or several."""
-    named = [each for each in contenders if (each.candidate == candidate if candidate else not each.is_baseline)]
-    if len(named) == 1:
-        return named[0]
+    found = [each for each in contenders if (each.candidate == candidate if candidate else not each.is_baseline)]
+    if len(found) == 1:
+        return found[0]
     known = list(dict.fromkeys(each.candidate for each in contenders))
-    if candidate and not named:
+    if candidate and not found:
         raise InputError(
             "no row has this name", where="--candidate", got=f"'{one_line(candidate)}'",
             do=did_you_mean(candidate, known),
         )  # fmt: skip
-    if not named and len(contenders) == 1:
+    if not found and len(contenders) == 1:
         return contenders[0]
     if not candidate:
         names = ", ".join(map(one_line, known[:12]))
         raise InputError(
-            "a statement is of one model", where="--candidate", got=f"{len(named)} candidates", do=f"Name one: {names}."
+            "a statement is of one model", where="--candidate", got=f"{len(found)} candidates", do=f"Name one: {names}."
         )
     raise InputError(
-        "several rows have this name", where="--candidate", got=f"{len(named)} of '{one_line(candidate)}'",
+        "several rows have this name", where="--candidate", got=f"{len(found)} of '{one_line(candidate)}'",
         do="Pick one with --recipe or --key, or give one run's records.",
     )  # fmt: skip
 
@@ -101,15 +93,11 @@ def _search(catalog: Catalog, which: Contender) -> Search | None:
     """Of a catalog with all runs: what its run did. None for a baseline, which nobody searched for."""
     if which.is_baseline:
         return None
-    parts = Balances(catalog, Given()).case(which).parts
-    run = [at for at in range(len(catalog)) if _run_of(catalog, at) == (which.recipe, which.run_id)]
-    files = tuple((catalog.path(at).name, _sha256(catalog.path(at))) for at in run)
+    balances = Balances(catalog, Given())
+    parts = tuple(balances.parts(which))
+    paths = [catalog.path(at) for at in balances.run(which.recipe, which.run_id)]
+    files = tuple((path.name, _sha256(path)) for path in paths)
     return Search(one_off(parts, "J", with_search=True), one_off(parts, "s", with_search=True), files)
-
-
-def _run_of(catalog: Catalog, at: int) -> tuple[str, str]:
-    entry = catalog.entry(at)
-    return entry.recipe, entry.run_id
 
 
 def _sha256(path: Path) -> str:

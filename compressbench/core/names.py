@@ -29,3 +29,10 @@ def printable_json(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
+
+
+def json_text(data: object) -> str:
+    """Plain data as printable JSON, indented; what is no finite number is null."""
+    from pydantic_core import to_json
+
+    return printable_json(to_json(data, indent=1, inf_nan_mode="null").decode()) + "\n"

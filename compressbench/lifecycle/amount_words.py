@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from compressbench.core.statistics import Interval
 from compressbench.core.units import three_digits
+from compressbench.lifecycle.amounts import Amount
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _TIMES = ((31_557_600.0, "years"), (86_400.0, "days"), (3600.0, "h"), (60.0, "min"))
+_SCALES = {prefix: scale for scale, prefix in _PREFIXES}
 _ROUNDED = 0.9995
+DASH = "—"
 MARKS = {"estimated": "(est.)", "modelled": "(model)", "assumed": "(assumed)"}
 
 
@@ -76,6 +80,44 @@ def days_text(found: Interval) -> str:
 
 def kind_mark(kind: str) -> str:
     return MARKS.get(kind, "")
+
+
+def scale_in(text: str, base: str) -> float:
+    """By what the number before the unit was divided: 0.001 in `24.0 mJ`."""
+    return _SCALES.get(text.partition(" ")[2].removesuffix(base), 1.0)
+
+
+def value_told(amount: Amount) -> str:
+    """`475 g/kWh [30, 715]`."""
+    value = three_digits(amount.value) if amount.value is not None else DASH
+    bounds = ""
+    if amount.low is not None and amount.high is not None and amount.low != amount.high:
+        bounds = f" [{three_digits(amount.low)}, {three_digits(amount.high)}]"
+    return f"{value} {amount.unit}".strip() + bounds
+
+
+def source_told(amount: Amount) -> str:
+    """`world average; 2019`."""
+    return f"{amount.source}; {amount.year}" if amount.year else amount.source
+
+
+def inputs_data(said: Mapping[str, Any], currency: str, defaults: Mapping[str, float] = {}) -> dict[str, Any]:
+    """`given_data` of what the flags of these names say; what has no flag is left out."""
+    units = {
+        "requests_per_day": "1/day",
+        "lifetime_years": "years",
+        "utilisation": "",
+        "peak_factor": "",
+        "idle_watts": "W",
+        "grid_g_per_kwh": "g/kWh",
+        "price_per_kwh": f"{currency}/kWh",
+        "price_per_hour": f"{currency}/h",
+    }
+    return {
+        name: given_data(value, units[name], f"--{name.replace('_', '-')}", defaults.get(name))
+        for name, value in said.items()
+        if name in units
+    }
 
 
 def given_data(value: float | None, unit: str, flag: str, default: float | None = None) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from compressbench.lifecycle.accounts import Account, Case, Factors, Per, Unit
 from compressbench.lifecycle.amount_words import (
+    DASH,
     days_text,
-    given_data,
+    inputs_data,
     interval_text,
     kind_mark,
     percent_text,
@@ -21,7 +22,6 @@ from compressbench.lifecycle.savings import scaled
 TITLES: Mapping[Unit, str] = {"J": "ENERGY", "s": "MACHINE TIME", "g": "CARBON", "money": "MONEY"}
 AT_GIVEN: Mapping[Unit, str] = {"g": "at the given intensity", "money": "at the given prices"}
 PER = {"inference": "per inference", "correct": "per correct answer"}
-DASH = "—"
 _MOST_NAMED = 3
 _COMPUTED = "computed of `parts`, `base` and `inputs`"
 
@@ -200,23 +200,10 @@ def to_markdown(sheet: Sheet, escape: Callable[[str], str]) -> str:
 def to_data(sheet: Sheet) -> dict[str, Any]:
     """Plain data: per candidate its parts and its accounts, whose missing numbers are null beside their reasons."""
     return {
-        "inputs": {
-            name: given_data(getattr(sheet.factors, name), *said) for name, said in _inputs(sheet.currency).items()
-        },
+        "inputs": inputs_data(sheet.factors._asdict(), sheet.currency),
         "counts_search": sheet.factors.counts_search,
         "currency": sheet.currency,
         "candidates": [_case(case, found) for case, found in sheet.balances],
-    }
-
-
-def _inputs(currency: str) -> dict[str, tuple[str, str]]:
-    """Unit and flag of what the user may give."""
-    return {
-        "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
-        "price_per_kwh": (f"{currency}/kWh", "--price-per-kwh"),
-        "price_per_hour": (f"{currency}/h", "--price-per-hour"),
-        "requests_per_day": ("1/day", "--requests-per-day"),
-        "lifetime_years": ("years", "--lifetime-years"),
     }
 
 

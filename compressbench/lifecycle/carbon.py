@@ -17,6 +17,7 @@ from compressbench.lifecycle.facility import Facility, facility_kwh, water_litre
 
 GRAMS = "gCO2e"
 NO_END_OF_LIFE = "not accounted: --end-of-life-kg is not given"
+PAIRED = "neighbouring blocks of candidate and baseline in the same run"
 
 
 class Work(NamedTuple):

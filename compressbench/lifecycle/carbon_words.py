@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import CORRECT, INFERENCE, MILLION_TOKENS, THOUSAND, TOKENS, UNITS, Account
+from compressbench.lifecycle.amount_words import DASH, scale_in, source_told, value_told
 from compressbench.lifecycle.amounts import Amount
-from compressbench.lifecycle.carbon import Ratio, Score, Terms
+from compressbench.lifecycle.carbon import PAIRED, Ratio, Score, Terms
 
-DASH = "—"
-PAIRED = "neighbouring blocks of candidate and baseline in the same run"
+UNCOUNTED = "Idle hours between requests, networks, storage and buildings: not accounted"
 _MOST_NAMES = 4
 _SHORT = {"estimated": "est.", "modelled": "model", "assumed": "assumed"}
-_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
 
 
 class Cell(NamedTuple):
@@ -71,7 +70,7 @@ def notes(accounts: Sequence[Account], terms: Terms) -> list[str]:
     doubts = [(account.facts.candidate, doubt) for account in accounts for doubt in account.facts.doubts]
     told += [f"{line}; no saving is based on it" for line in _by_reason(doubts)]
     told += [f"Operational carbon is of what the meter saw, {text}" for text in _boundaries(accounts)]
-    told += not_counted(accounts, terms)
+    told += _not_counted(accounts, terms)
     return list(dict.fromkeys(told))
 
 
@@ -119,7 +118,7 @@ def _bounds(amount: Amount, text: str, base: str) -> str:
         return "no interval"
     if amount.low == amount.high:
         return "as given"
-    scale = _PREFIXES.get(text.split()[-1].removesuffix(base), 1.0) if base and " " in text else 1.0
+    scale = scale_in(text, base)
     bounds = (amount.low / scale, amount.high / scale)
     low, high = (three_digits(each) if base else f"{each:.3g}" for each in bounds)
     return f"[{low}, {high}]"
@@ -199,14 +198,7 @@ def _money(amount: Amount) -> Cell:
 
 def _told(amount: Amount) -> str:
     """`475 g/kWh [30, 715], assumed (world average; 2019)`."""
-    bounds = "" if amount.low is None or amount.high is None or amount.low == amount.high else _range(amount)
-    year = f"; {amount.year}" if amount.year else ""
-    value = three_digits(amount.value) if amount.value is not None else DASH
-    return f"{value} {amount.unit}".strip() + f"{bounds}, {amount.kind} ({amount.source}{year})"
-
-
-def _range(amount: Amount) -> str:
-    return f" [{three_digits(amount.low or 0.0)}, {three_digits(amount.high or 0.0)}]"
+    return f"{value_told(amount)}, {amount.kind} ({source_told(amount)})"
 
 
 def _of_boundary(accounts: Sequence[Account]) -> str:
@@ -222,14 +214,13 @@ def _boundaries(accounts: Sequence[Account]) -> Iterator[str]:
             yield f"'{account.facts.boundary}'; what stands outside that is not accounted"
 
 
-def not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
-    """What is not in the numbers, and how they are to be read."""
+def _not_counted(accounts: Sequence[Account], terms: Terms) -> Iterator[str]:
     if terms.end_of_life_kg.value is None:
         yield f"End of life: {terms.end_of_life_kg.reason}"
     if all(each.water[THOUSAND].value is None for each in accounts):
         wanted = next((each.water[THOUSAND].reason for each in accounts), "")
         yield f"Water: {wanted}"
-    yield "Idle hours between requests, networks, storage and buildings: not accounted"
+    yield UNCOUNTED
     yield "Compressing is the provider's and running the consumer's: the two scores are never added"
     yield "Bounds are the worst case of all inputs together; ratios are paired, so that grid, PUE and hardware cancel"
     yield "A ratio is of neighbouring blocks; the quotient of two rows, measured at other times, may differ from it"

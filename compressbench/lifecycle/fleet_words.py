@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from compressbench.core.statistics import Interval
-from compressbench.lifecycle.amount_words import given_data, interval_text
+from compressbench.lifecycle.amount_words import DASH, given_data, inputs_data, interval_text
 from compressbench.lifecycle.fleet import Life, Load
 
-DASH = "—"
 _MOST_NAMED = 3
 
 
@@ -95,18 +94,7 @@ def to_data(sheet: FleetSheet) -> dict[str, Any]:
 def _inputs(sheet: FleetSheet) -> dict[str, Any]:
     """What was said of the load, each with its label, and the requests that follow from it."""
     load = sheet.load
-    said = {
-        "requests_per_day": ("1/day", "--requests-per-day"),
-        "lifetime_years": ("years", "--lifetime-years"),
-        "utilisation": ("", "--utilisation"),
-        "peak_factor": ("", "--peak-factor"),
-        "idle_watts": ("W", "--idle-watts"),
-        "grid_g_per_kwh": ("g/kWh", "--grid-g-per-kwh"),
-        "price_per_kwh": (f"{sheet.currency}/kWh", "--price-per-kwh"),
-        "price_per_hour": (f"{sheet.currency}/h", "--price-per-hour"),
-    }
-    defaults = {"utilisation": 1.0, "peak_factor": 1.0}
-    found = {name: given_data(getattr(load, name), *each, defaults.get(name)) for name, each in said.items()}
+    found = inputs_data(load._asdict(), sheet.currency, load._field_defaults)
     return found | {"requests": given_data(load.requests, "", "--requests-per-day x --lifetime-years")}
 
 

@@ -21,7 +21,12 @@ _TASKS = {
     "speech-recognition": "automatic-speech-recognition",
     "sentence-similarity": "sentence-similarity",
 }
-_OF_USE = ("energy_j_per_inference", "energy_j_per_output_token", "energy_j_per_correct_answer")
+_OF_USE = (
+    "energy_j_per_inference",
+    "energy_j_per_output_token",
+    "energy_j_per_correct_answer",
+    "carbon_total_per_1000_inferences",
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NO_GRID = "co2_eq_emissions: the grid is not known (--region or --grid-g-per-kwh), and an average is no place"
 
@@ -58,7 +63,7 @@ def to_front_matter(card: dict[str, Any]) -> str:
 def _emissions(statement: Statement, region: str) -> tuple[dict[str, Any] | None, str]:
     """Operational grams of compressing, or why they can't be said honestly: nothing is assumed about the place."""
     record = statement.subject.own.record
-    found = next((each for each in statement.numbers() if each.id == "compress_carbon_operational"), None)
+    found = statement.number("compress_carbon_operational")
     if found is None:
         return None, "co2_eq_emissions: nothing was compressed here, and what training took is not in the record"
     if found.value is None:
@@ -108,10 +113,8 @@ def _quality(score: Score) -> dict[str, Any]:
 
 
 def _of_use(statement: Statement) -> Iterator[dict[str, Any]]:
-    total = next((each for each in statement.numbers() if each.id == "carbon_total_per_1000_inferences"), None)
-    found = [each for each in statement.numbers() if each.id in _OF_USE]
-    for each in [*found, *([total] if total is not None else [])]:
-        if each.value is not None:
+    for each in map(statement.number, _OF_USE):
+        if each is not None and each.value is not None:
             yield {
                 "type": each.id.replace("carbon_total", "gco2e"),
                 "value": each.value,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.lifecycle.account import CORRECT, INFERENCE, THOUSAND, TOKENS, Account, works_of
-from compressbench.lifecycle.amounts import Amount, kinds_of, product
-from compressbench.lifecycle.carbon import Ratio, Score, Terms
+from compressbench.lifecycle.amounts import Amount, product
+from compressbench.lifecycle.carbon import PAIRED, Ratio, Score, Terms, ratio
 from compressbench.lifecycle.one_off import OneOff
 from compressbench.lifecycle.statement_facts import BASELINE, RUN, Fact, Place, Places, facts_of
 from compressbench.records.record import Record
@@ -94,9 +94,9 @@ class Statement(NamedTuple):
         for section in self.sections:
             yield from section.numbers
 
-    def number(self, of: str) -> Number:
-        """Raises StopIteration for an id that no number has."""
-        return next(each for each in self.numbers() if each.id == of)
+    def number(self, *ids: str) -> Number | None:
+        """The first that has one of these."""
+        return next((each for each in self.numbers() if each.id in ids), None)
 
 
 def statement_of(subject: Subject, terms: Terms) -> Statement:
@@ -221,16 +221,13 @@ def _against(subject: Subject, places: Places) -> Iterator[Number]:
     account = subject.account
     if account.facts.role == "baseline":
         return
-    energy = account.operational_ratio
-    verdict = account.facts.paired.verdict
-    yield _ratio(
-        "energy_ratio", "energy, and operational carbon", energy, places.both_arms("joules"), account
-    )._replace(carbon="against_baseline/operational", verdict=verdict)
-    seconds = account.facts.paired.seconds
-    of_time = Ratio(value=None, reason=seconds) if isinstance(seconds, str) else Ratio(**seconds._asdict())
-    yield _ratio("time_ratio", "time of the hardware", of_time, places.both_arms("seconds"), None)
-    where = [*places.both_arms("joules"), *places.both_arms("seconds"), *_of_baseline(subject)]
-    total = _ratio("total_carbon_ratio", "total carbon", account.total_ratio, where, account)
+    paired, kind = account.facts.paired, account.facts.inference.joules.kind
+    joules, seconds = places.both_arms("joules"), places.both_arms("seconds")
+    energy = _ratio("energy_ratio", "energy, and operational carbon", account.operational_ratio, joules, kind)
+    yield energy._replace(carbon="against_baseline/operational", verdict=paired.verdict)
+    yield _ratio("time_ratio", "time of the hardware", ratio(paired.seconds), seconds)
+    where, kind = [*joules, *seconds, *_of_baseline(subject)], account.consumer[INFERENCE].total.kind
+    total = _ratio("total_carbon_ratio", "total carbon", account.total_ratio, where, kind)
     yield total._replace(carbon="against_baseline/total")
     for each in subject.qualities:
         value, low, high = each.difference or (None, None, None)
@@ -251,13 +248,7 @@ def _of_baseline(subject: Subject) -> list[Place]:
     return [each._replace(record=BASELINE) for each in (*places.joules(), *places.seconds())]
 
 
-def _ratio(name: str, told: str, of: Ratio, places: Sequence[Place], account: Account | None) -> Number:
-    """Kinds of what both arms were read with; where hardware weighs in, of that as well."""
-    parts: list[Amount] = []
-    if account is not None:
-        is_total = name.startswith("total")
-        parts = [account.consumer[INFERENCE].total if is_total else account.facts.inference.joules]
-    kinds = " + ".join(kinds_of(parts)) or "measured"
-    kind = kinds if of.value is not None else ""
-    source = "neighbouring blocks of candidate and baseline in the same run" if kind else ""
+def _ratio(name: str, told: str, of: Ratio, places: Sequence[Place], kind: str = "") -> Number:
+    """`kind` is that of what both arms were read with; where hardware weighs in, of that as well."""
+    kind, source = (kind or "measured", PAIRED) if of.value is not None else ("", "")
     return Number(name, told, of.value, of.low, of.high, "x", kind, source, reason=of.reason, places=tuple(places))

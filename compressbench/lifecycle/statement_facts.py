@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from compressbench.core.protocols import Provenance
+from compressbench.core.reading import Reading
 from compressbench.core.units import humanize
 from compressbench.records.record import AppliedStep, Record
 
@@ -147,10 +148,10 @@ def _meter(record: Record) -> Iterator[Fact]:
         reading = record.reading("energy_j_per_inference")
         if reading is None:
             yield Fact("meter", "", (), _why_no_meter(record))
-            return
-        yield _fact("meter", _meter_text(reading), "$.readings[?@.name=='energy_j_per_inference']")
-        return
-    yield _fact("meter", _meter_text(how), f"$.measurement.provenance.{_ENERGY}")
+        else:
+            yield _fact("meter", _meter_text(reading), "$.readings[?@.name=='energy_j_per_inference']")
+    else:
+        yield _fact("meter", _meter_text(how), f"$.measurement.provenance.{_ENERGY}")
 
 
 def _why_no_meter(record: Record) -> str:
@@ -158,13 +159,15 @@ def _why_no_meter(record: Record) -> str:
     return found[0] if found else "no meter of energy is in the record"
 
 
-def _meter_text(how: Provenance | object) -> str:
-    """`measured: a counter; boundary device; tick 20 ms; ±5 %`."""
-    tick, gain = getattr(how, "tick_s", None), getattr(how, "relative_uncertainty", None)
-    said = [f"{getattr(how, 'kind', '')}: {getattr(how, 'source', '')}"]
-    said += [f"boundary {getattr(how, 'boundary', '') or 'not said'}"]
-    said += [f"tick {humanize(tick, 's')}" if tick else "tick not said"]
-    said += [f"gain known to {100 * gain:.2g} %"] if gain else [getattr(how, "uncertainty_reason", "")]
+def _meter_text(how: Provenance | Reading) -> str:
+    """`measured: a counter; boundary device; tick 20 ms; gain known to 5 %`."""
+    gain = how.relative_uncertainty if isinstance(how, Provenance) else None
+    said = [
+        f"{how.kind}: {how.source}",
+        f"boundary {how.boundary or 'not said'}",
+        f"tick {humanize(how.tick_s, 's')}" if how.tick_s else "tick not said",
+        f"gain known to {100 * gain:.2g} %" if gain else how.uncertainty_reason,
+    ]
     return "; ".join(filter(None, said))
 
 

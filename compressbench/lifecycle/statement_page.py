@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 
 
 def _context(statement: Statement, region: str) -> dict[str, Any]:
-    notes = Notes(statement)
+    notes = Notes()
     facts = [(fact.name, fact.text, notes.of(fact.places)) for fact in statement.facts]
     put_in, missing = inputs(statement), not_stated(statement, model_card(statement, region)[1])
     sections = [(section.title, lines_of(section, notes)) for section in statement.sections]

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 from compressbench.core.units import humanize, three_digits
 from compressbench.lifecycle.account import INFERENCE
-from compressbench.lifecycle.amount_words import scale_of
-from compressbench.lifecycle.amounts import Amount
-from compressbench.lifecycle.carbon_words import amount_data, not_counted, shared_inputs
+from compressbench.lifecycle.amount_words import scale_in, scale_of, source_told, value_told
+from compressbench.lifecycle.carbon_words import UNCOUNTED, amount_data, shared_inputs
 from compressbench.lifecycle.model_card import model_card, to_front_matter
 from compressbench.lifecycle.statement import Number, Section, Statement
 from compressbench.lifecycle.statement_facts import RUN, Fact, Place
@@ -47,21 +46,17 @@ class Line(NamedTuple):
 
 
 class Notes:
-    """Footnotes in the order in which they are first needed: a record and the paths in it."""
+    """Footnotes, numbered in the order in which they are first needed."""
 
-    def __init__(self, statement: Statement) -> None:
-        self._records = [source.name for source in statement.records]
-        self.places: list[Place] = []
+    def __init__(self) -> None:
+        self._numbers: dict[Place, int] = {}
 
     def of(self, places: Sequence[Place]) -> tuple[int, ...]:
-        for each in places:
-            if each not in self.places:
-                self.places.append(each)
-        return tuple(self.places.index(each) + 1 for each in dict.fromkeys(places))
+        return tuple(self._numbers.setdefault(each, len(self._numbers) + 1) for each in dict.fromkeys(places))
 
     def lines(self) -> list[tuple[int, str, str]]:
         """Number, letter of the record, path."""
-        return [(at, letter_of(each.record), each.path) for at, each in enumerate(self.places, start=1)]
+        return [(at, letter_of(each.record), each.path) for each, at in self._numbers.items()]
 
 
 def letter_of(record: int) -> str:
@@ -86,7 +81,7 @@ def _texts(number: Number) -> tuple[str, str]:
     """`24.0 mJ`, `[22.1, 25.9]`."""
     value = number.value if number.value is not None else 0.0
     if number.unit == "points":
-        return _signed(100 * value), _bounds(number, 1 / 100, _signed_number)
+        return f"{_signed(100 * value)} points", _bounds(number, 1 / 100, _signed)
     if number.unit == "x":
         return f"{value:.3f} x", _bounds(number, 1.0, lambda each: f"{each:.3f}")
     base = _BASE.get(number.unit.partition("/")[0])
@@ -97,9 +92,7 @@ def _texts(number: Number) -> tuple[str, str]:
         scale, unit = scale_of(value, base)
         return f"{three_digits(value / scale)} {unit}", _bounds(number, scale, three_digits)
     told = humanize(value, base)
-    prefix = told.partition(" ")[2].removesuffix(base)
-    scale = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "µ": 1e-6, "n": 1e-9}.get(prefix, 1.0)
-    return told, _bounds(number, scale, three_digits)
+    return told, _bounds(number, scale_in(told, base), three_digits)
 
 
 def _bounds(number: Number, scale: float, told: Callable[[float], str]) -> str:
@@ -111,16 +104,12 @@ def _bounds(number: Number, scale: float, told: Callable[[float], str]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f} points"
-
-
-def _signed_number(value: float) -> str:
     return f"{value:+.2f}"
 
 
 def headline(statement: Statement) -> list[Line]:
     """The four numbers that are asked for first."""
-    notes = Notes(statement)
+    notes = Notes()
     ids = ("energy_wh_per_1000_inferences", "carbon_total_per_1000_inferences", "energy_ratio", "compress_energy_j")
     told = (
         "energy per 1,000 inferences",
@@ -130,8 +119,7 @@ def headline(statement: Statement) -> list[Line]:
     )
     found: list[Line] = []
     for name, title in zip(ids, told, strict=True):
-        either = (name, name.replace("total", "partial_total"))
-        number = next((each for each in statement.numbers() if each.id in either), None)
+        number = statement.number(name, name.replace("total", "partial_total"))
         if number is not None:
             found.append(_line(number, notes)._replace(name=title))
     return found
@@ -148,16 +136,11 @@ def inputs(statement: Statement) -> list[Input]:
     """Everything that was not measured, with its kind and source."""
     shared = {_INPUTS[name]: each for name, each in shared_inputs(statement.terms).items()}
     held = {f"hardware: {name}": each for name, each in statement.subject.account.held.parts.items()}
-    return [_input(name, each) for name, each in {**shared, **held}.items() if each.value is not None]
-
-
-def _input(name: str, amount: Amount) -> Input:
-    value = three_digits(amount.value or 0.0)
-    bounds = ""
-    if amount.low is not None and amount.high is not None and amount.low != amount.high:
-        bounds = f" [{three_digits(amount.low)}, {three_digits(amount.high)}]"
-    year = f"; {amount.year}" if amount.year else ""
-    return Input(name, f"{value} {amount.unit}".strip() + bounds, amount.kind, f"{amount.source}{year}")
+    return [
+        Input(name, value_told(each), each.kind, source_told(each))
+        for name, each in {**shared, **held}.items()
+        if each.value is not None
+    ]
 
 
 def doubts(statement: Statement) -> list[str]:
@@ -181,9 +164,7 @@ def not_stated(statement: Statement, left_out: Sequence[str] = ()) -> list[str]:
     if all(each.id != "compressing" for each in statement.sections):
         found.append("compressing: nothing was compressed here")
     found.append("training of the model that was compressed: not in the records")
-    known = ("End of life", "Water")
-    said = [line for line in not_counted([statement.subject.account], statement.terms) if not line.startswith(known)]
-    return list(dict.fromkeys([*found, *[line for line in said if "not accounted" in line], *left_out]))
+    return list(dict.fromkeys([*found, UNCOUNTED, *left_out]))
 
 
 def _named(section: Section, number: Number) -> str:
@@ -266,7 +247,7 @@ def title(statement: Statement) -> str:
 
 
 def _markdown(statement: Statement, escape: Callable[[str], str], left_out: Sequence[str]) -> Iterator[str]:
-    notes = Notes(statement)
+    notes = Notes()
     yield f"# Energy and carbon statement: {escape(title(statement))}"
     yield ""
     for doubt in doubts(statement):

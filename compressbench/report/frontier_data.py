@@ -7,10 +7,8 @@ import io
 import math
 from typing import Any
 
-from pydantic_core import to_json as to_json_bytes
-
 from compressbench.core.curve_fits import Fit, Fits
-from compressbench.core.names import printable_json
+from compressbench.core.names import json_text
 from compressbench.core.returns import Ratio, Step, elasticity, knee
 from compressbench.core.units import unit_of
 from compressbench.report.catalog import Catalog
@@ -73,7 +71,7 @@ def to_json(catalog: Catalog, found: Frontier) -> str:
         "notes": list(notes(words)),
         "seed": SEED,
     }
-    return printable_json(to_json_bytes(fields, indent=1, inf_nan_mode="null").decode()) + "\n"
+    return json_text(fields)
 
 
 def _quality(words: Words) -> str:

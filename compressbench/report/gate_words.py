@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic_core import to_json
 from rich.console import Console
 from rich.text import Text
 
-from compressbench.core.names import one_line, printable_json
+from compressbench.core.names import json_text, one_line
 from compressbench.report.answer import Line
 from compressbench.report.gate import Gate, Word, outcome_of
 from compressbench.report.goal_words import Units, judgement_text, limit_text, observed_text, subject_text
@@ -140,4 +139,4 @@ def to_json_text(found: Gate, units: dict[str, str]) -> str:
             for contender, judgement in found.missing
         ],
     }
-    return printable_json(to_json(fields, indent=1, inf_nan_mode="null").decode()) + "\n"
+    return json_text(fields)

@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pydantic_core import to_json
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from compressbench.core.names import one_line, printable_json
+from compressbench.core.names import json_text, one_line
 from compressbench.report.answer import MOST_LISTED, Answer, Line, answer_of, reasons_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.goal_judge import Judgement
@@ -106,7 +105,7 @@ def to_json_text(found: Recommendation, catalog: Catalog) -> str:
         "watermark": found.watermark,
         "exit_code": found.exit_code,
     }
-    return printable_json(to_json(fields, indent=1, inf_nan_mode="null").decode()) + "\n"
+    return json_text(fields)
 
 
 def _rejected(found: Recommendation, answer: Answer, units: dict[str, str]) -> Iterator[dict[str, Any]]:

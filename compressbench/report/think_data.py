@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic_core import to_json as to_json_bytes
-
 from compressbench.core.equal_energy import Budget
-from compressbench.core.names import printable_json
+from compressbench.core.names import json_text
 from compressbench.core.statistics import Interval
 from compressbench.report.catalog import Catalog
 from compressbench.report.think import Leader, Line, Pair, Thinking
@@ -28,7 +26,7 @@ def to_json(catalog: Catalog, found: Thinking) -> str:
         "left_out": [each._asdict() for each in found.skipped],
         "notes": list(notes(found)),
     }
-    return printable_json(to_json_bytes(fields, indent=1, inf_nan_mode="null").decode()) + "\n"
+    return json_text(fields)
 
 
 def _row(catalog: Catalog, line: Line) -> dict[str, Any]:
