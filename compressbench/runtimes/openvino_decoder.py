@@ -34,8 +34,7 @@ class DecoderSession(OpenVinoSession):
         return write(self._steps, self._tokenizer(), self._special, batch, decoding)
 
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int:
-        """Of the state after the prompt, lengthened to what it is when the last token is there, in the type it has."""
-        self._steps.start(batch, num_tokens)
+        """Of the state when the last token is there, in the type that it is kept in."""
         rows, length = batch["input_ids"].shape
         positions = length + max(0, num_tokens - 1)
         per_position = sum(heads * size for heads, size in self._compiled.about.cache)
