@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.protocols import Batch, Decoding, Written
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class DecoderSession(OpenVinoSession):
-    """`special` and `tokenizer` are the model's: which tokens end a text, and what turns them into one."""
+    """`special` and `tokenizer` are the model's: which tokens end a text, and what turns them into one, loaded when it is needed."""
 
     def __init__(self, compiled: Compiled, device: str, special: Special, tokenizer: Callable[[], Any]) -> None:
         super().__init__(compiled, device)
-        self._special, self._tokenizer = special, tokenizer
+        self._special, self._tokenizer = special, cache(tokenizer)
         self._steps = Steps(self._request)
 
     def __call__(self, batch: Batch) -> torch.Tensor:
