@@ -12,13 +12,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compressbench.core.calibration import Calibration
+from compressbench.core.deploying import Note
 from compressbench.core.errors import CompressbenchError, UnsupportedError
 from compressbench.core.protocols import Batch
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 from compressbench.models.quiet_logs import errors_only
 
-Note = str | int | float | bool
 Feed = Callable[[Batch], Mapping[str, Any]]
 
 

@@ -63,7 +63,8 @@ class Steps:
         logits = self.run(*texts(batch["input_ids"], mask, positions, torch.tensor([length - 1])))[:, 0]
         total = length + num_tokens
         self._length, self._is_padded = length, bool((mask == 0).any())
-        self._added = torch.zeros(rows, total).masked_fill_(_padding(mask, num_tokens), -torch.inf)
+        self._added = torch.zeros(rows, total)
+        self._added[:, :length].masked_fill_(mask == 0, -torch.inf)
         self._nothing = torch.zeros(rows * total)
         self._tokens, self._position = torch.zeros(rows, 1, dtype=torch.int64), positions[:, -1:].clone()
         first = torch.zeros(1, dtype=torch.int64)
@@ -97,9 +98,3 @@ class Steps:
     def _infer(self) -> torch.Tensor:
         infer(self._request)
         return answer(self._request)  # type: ignore[no-any-return]
-
-
-def _padding(mask: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    import torch
-
-    return torch.cat([mask == 0, torch.zeros(len(mask), num_tokens, dtype=torch.bool)], dim=1)
