@@ -129,7 +129,7 @@ class CacheShape(NamedTuple):
     num_heads: int
     head_size: int
 
-    def num_bytes(self, rows: int, positions: int, element_size: int = 4) -> int:
+    def num_bytes(self, rows: int, positions: int, element_size: int) -> int:
         return 2 * self.num_layers * self.num_heads * self.head_size * rows * positions * element_size
 
 
