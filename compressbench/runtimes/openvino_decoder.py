@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DecoderSession(OpenVinoSession):
-    """`special` and `tokenizer` are the model's: which tokens end a text, and what loads the one that is needed to write."""
+    """`special` and `tokenizer` are the model's: which tokens end a text, and what loads the one for writing."""
 
     def __init__(self, compiled: Compiled, device: str, special: Special, tokenizer: Callable[[], Any]) -> None:
         super().__init__(compiled, device)
