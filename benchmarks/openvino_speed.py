@@ -3,7 +3,7 @@
     python benchmarks/openvino_speed.py encoder            # embedded MiniLM, 32 tokens, batch 1
     python benchmarks/openvino_speed.py encoder --batch 32
     python benchmarks/openvino_speed.py decoder            # embedded language model, 32 + 64 tokens
-    python benchmarks/openvino_speed.py decoder --random   # a Llama of 134 million random weights
+    python benchmarks/openvino_speed.py decoder --random   # random:llama-125m, a Llama of random weights
     python benchmarks/openvino_speed.py accuracy           # 3,080 questions of Banking77, test of equivalence at 0.5 points
     python benchmarks/openvino_speed.py disturbance        # does an engine slow down the eager arm that runs after it?
 
@@ -29,7 +29,6 @@ from compressbench.core.statistics import log_ratio_interval, paired_proportion_
 from compressbench.models.handle import ModelHandle, Supplies
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
-from compressbench.records.record import ModelSource
 from compressbench.runtimes.openvino import OpenVino
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.tasks.calibration import draw_calibration
@@ -69,16 +68,10 @@ def classifier() -> ModelHandle:
     return handle.copy(Supplies(calibration=lambda wanted: draw_calibration(TASK, handle, wanted, 0)))
 
 
-def random_llama() -> ModelHandle:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=2048, vocab_size=32000
-    )
-    source = ModelSource(id="random-llama", revision="0", architecture="LlamaForCausalLM", dtype="float32")
-    tokenizer = load_model(ModelSpec(id="embedded:shakespeare-lm"), "causal-lm").tokenizer
-    return ModelHandle(LlamaForCausalLM(config).eval(), tokenizer, source, "causal-lm", "float32")
+def questions(batch: int) -> dict[str, torch.Tensor]:
+    """Random tokens, `LENGTH` in every row."""
+    ids = torch.randint(1000, 20000, (batch, LENGTH), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
 
 
 def opened(handle: ModelHandle, names: list[str]) -> dict[str, Session]:
@@ -122,14 +115,13 @@ def race(calls: Mapping[str, Callable[[], Any]], rounds: int, units: float = 1) 
 
 def encoder(names: list[str], rounds: int, batch: int) -> None:
     handle = classifier()
-    ids = torch.randint(1000, 20000, (batch, LENGTH), generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    sessions = opened(handle, names)
+    inputs, sessions = questions(batch), opened(handle, names)
     race({name: lambda s=session: s(inputs) for name, session in sessions.items()}, rounds)  # type: ignore[misc]
 
 
 def decoder(names: list[str], rounds: int, is_random: bool) -> None:
-    handle = random_llama() if is_random else load_model(ModelSpec(id="embedded:shakespeare-lm"), "causal-lm")
+    model = "random:llama-125m" if is_random else "embedded:shakespeare-lm"
+    handle = load_model(ModelSpec(id=model), "causal-lm")
     ids = torch.randint(4, 1000, (1, LENGTH), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     calls = {
@@ -166,9 +158,7 @@ def accuracy(names: list[str]) -> None:
 def disturbance(rounds: int) -> None:
     """Eager calls by themselves, and eager calls that alternate with those of an engine."""
     handle = classifier()
-    ids = torch.randint(1000, 20000, (1, LENGTH), generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    sessions = opened(handle, ["fp32"])
+    inputs, sessions = questions(1), opened(handle, ["fp32"])
     eager, engine = sessions["eager"], sessions["fp32"]
     alone: list[float] = []
     after: list[float] = []

@@ -44,37 +44,6 @@ class Attend(Protocol):
         ...
 
 
-def attend_with_torch(call: Attention) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-    """By PyTorch's own operators, which every converter knows; the cache is concatenated."""
-    key, value = call.key, call.value
-    if call.past is not None:
-        key, value = torch.cat([call.past[0], key], dim=2), torch.cat([call.past[1], value], dim=2)
-    bias = whole_bias(call, key.shape[2])
-    groups = call.query.shape[1] // key.shape[1]
-    keys, values = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    found = nn.functional.scaled_dot_product_attention(call.query, keys, values, attn_mask=bias, scale=call.scale)
-    return found.transpose(1, 2), None if call.past is None else (key, value)
-
-
-def whole_bias(call: Attention, num_keys: int, with_causal: bool = True) -> Tensor | None:
-    """Padding, causality (if wanted) and the model's own bias in one (batch or 1 x heads or 1 x length x keys); None: 0."""
-    lowest = torch.finfo(call.query.dtype).min
-    bias = call.bias
-    if call.padding is not None:
-        shut = torch.where(call.padding[:, None, None, :], 0.0, lowest).to(call.query.dtype)
-        bias = shut if bias is None else (bias + shut).clamp(min=lowest)
-    if call.is_causal and with_causal:
-        keys, queries = _positions(call.query.shape[2], num_keys, call.query.device)
-        later = torch.where(keys[None, :] > queries[:, None], lowest, 0.0).to(call.query.dtype)[None, None]
-        bias = later if bias is None else (bias + later).clamp(min=lowest)
-    return bias
-
-
-def _positions(length: int, num_keys: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Places of keys, and of the queries, which are the last of them."""
-    return torch.arange(num_keys, device=device), torch.arange(length, device=device) + (num_keys - length)
-
-
 class _Traced:
     """What one pass knows beyond the model's own arguments."""
 
@@ -112,7 +81,9 @@ class _Traced:
 
 def _window(query: Tensor, num_keys: int, size: int, is_causal: bool) -> Tensor:
     """A bias (1 x 1 x length x keys) that shuts out keys `size` or more before a query; an encoder's, on both sides."""
-    keys, queries = _positions(query.shape[2], num_keys, query.device)
+    length, device = query.shape[2], query.device
+    keys = torch.arange(num_keys, device=device)
+    queries = torch.arange(length, device=device) + (num_keys - length)  # the last of the keys' places
     distance = queries[:, None] - keys[None, :]
     is_far = distance >= size if is_causal else distance.abs() > size
     return torch.where(is_far, torch.finfo(query.dtype).min, 0.0).to(query.dtype)[None, None]
@@ -138,7 +109,7 @@ class EncoderGraph(nn.Module):
     pixel_values (float, batch x channels x height x width).
     """
 
-    def __init__(self, model: Any, names: Sequence[str], attend: Attend = attend_with_torch) -> None:
+    def __init__(self, model: Any, names: Sequence[str], attend: Attend) -> None:
         super().__init__()
         self.model, self.names, self._traced = model, tuple(names), _Traced(attend)
 
@@ -158,7 +129,7 @@ class CacheShape(NamedTuple):
     num_heads: int
     head_size: int
 
-    def num_bytes(self, rows: int, positions: int, element_size: int = 4) -> int:
+    def num_bytes(self, rows: int, positions: int, element_size: int) -> int:
         return 2 * self.num_layers * self.num_heads * self.head_size * rows * positions * element_size
 
 
@@ -178,7 +149,7 @@ class DecoderGraph(nn.Module):
     places of the input (int64) whose logits are wanted, and `past` keys and values by layer (batch x heads x past x size).
     """
 
-    def __init__(self, model: Any, attend: Attend = attend_with_torch) -> None:
+    def __init__(self, model: Any, attend: Attend) -> None:
         super().__init__()
         self.model, self._traced = model, _Traced(attend)
         self.shape = cache_shape(model.config)

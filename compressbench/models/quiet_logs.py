@@ -1,8 +1,10 @@
-"""Keeping torchao's complaints about other machines off the terminal: transformers imports it wherever it is installed."""
+"""Keeping libraries' messages off the terminal: those of torchao about other machines, and all that aren't errors."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 _DROPPED = {
@@ -16,11 +18,24 @@ Triton, and torchao's own enums.
 
 
 def drop_messages_of_torchao() -> None:
-    """Has to happen before torchao is imported. Calling it again changes nothing."""
+    """Has to happen before torchao is imported, as transformers does. Calling it again changes nothing."""
     for name, beginning in _DROPPED.items():
         logger = logging.getLogger(name)
         if not any(isinstance(each, partial) and each.func is _differs for each in logger.filters):
             logger.addFilter(partial(_differs, beginning))
+
+
+@contextmanager
+def errors_only(*names: str) -> Iterator[None]:
+    """The loggers of these names ("": all that have no level of their own) tell nothing below an error meanwhile."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    try:
+        for logger in levels:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _differs(beginning: str, record: logging.LogRecord) -> bool:

@@ -9,12 +9,11 @@ must not be called while another compiled session lives: it would compile everyt
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import UnsupportedError
+from compressbench.models.quiet_logs import errors_only
 
 _LOGGER = "torch._dynamo"
 _LIMIT = "recompile limit"
@@ -71,7 +70,8 @@ class Compiled:
         self.num_threads = torch.get_num_threads()
         breaks = _num_breaks()
         try:
-            with inductor.patch(dict(self._settings.while_tracing)), _quiet():
+            # what dynamo would say of its limit of recompilations is told by `fallbacks`
+            with inductor.patch(dict(self._settings.while_tracing)), errors_only(_LOGGER):
                 return self._call(*arguments, **named)
         except _compiler_errors() as error:
             text = " ".join(str(error).split())[:300]
@@ -141,15 +141,3 @@ def _compiler_errors() -> tuple[type[Exception], ...]:
     names = ("InductorError", "CppCompileError", "InvalidCxxCompiler")
     found: list[type[Exception]] = [getattr(exc, name) for name in names if hasattr(exc, name)]
     return (BackendCompilerFailed, *found)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What dynamo would say of its limit of recompilations is told by `fallbacks`."""
-    logger = logging.getLogger(_LOGGER)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

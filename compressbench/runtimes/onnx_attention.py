@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compressbench.models.export_wrappers import Attention, whole_bias
+from compressbench.models.export_wrappers import Attention
 
 DOMAIN = "com.microsoft"
 
@@ -47,8 +47,7 @@ def _decoder(call: Attention, past: tuple[Tensor, Tensor]) -> tuple[Tensor, tupl
     key_heads = call.key.shape[1]
     assert call.padding is not None  # noqa: S101 -- a decoder's graph has always a mask
     total = call.padding.shape[1]
-    bias = whole_bias(call, total, with_causal=False)
-    assert bias is not None  # noqa: S101
+    bias = _bias_with_padding(call, call.padding)
     last = torch.full((rows,), total - 1, dtype=torch.int32)
     whole = torch.full((), total, dtype=torch.int32)
     found, keys, values = torch.onnx.ops.symbolic_multi_out(
@@ -67,6 +66,13 @@ def _decoder(call: Attention, past: tuple[Tensor, Tensor]) -> tuple[Tensor, tupl
         version=1,
     )  # fmt: skip
     return found.reshape(rows, length, heads, size), (keys, values)
+
+
+def _bias_with_padding(call: Attention, padding: Tensor) -> Tensor:
+    """Padding and the model's own bias in one (batch x heads or 1 x length or 1 x keys)."""
+    lowest = torch.finfo(call.query.dtype).min
+    shut = torch.where(padding[:, None, None, :], 0.0, lowest).to(call.query.dtype)
+    return shut if call.bias is None else (call.bias + shut).clamp(min=lowest)
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CachedSteps:
-    """`models.own_decoding.Steps` over an engine. Buffers are kept while batches need no larger ones."""
+    """`models.own_decoding.Steps` over an engine. Buffers are kept while batches need the same size."""
 
     def __init__(self, engine: Any, opened: Opened) -> None:
         assert opened.facts.cache is not None  # noqa: S101 -- a decoder's facts have it
@@ -28,7 +28,6 @@ class CachedSteps:
         self._cache_names = [
             each.name.removeprefix("past.") for each in engine.get_inputs()[len(opened.facts.inputs) :]
         ]
-        self._is_half = "float16" in engine.get_inputs()[len(opened.facts.inputs)].type
         self._bound: dict[str, Any] = {}
         self._binding: Any = None
         self._room = (0, 0)
@@ -91,7 +90,7 @@ class CachedSteps:
         if self._room == (rows, positions):
             return
         shape = (rows, self._shape.num_heads, positions, self._shape.head_size)
-        empty = numpy.zeros(shape, dtype=numpy.float16 if self._is_half else numpy.float32)
+        empty = numpy.zeros(shape, dtype=_cache_type(self._engine))
         self._buffers = [
             onnxruntime.OrtValue.ortvalue_from_numpy(empty.copy(), self._device, 0) for _ in self._cache_names
         ]
@@ -131,7 +130,7 @@ class DecoderSession:
         """Of the positions that are filled in the end; the buffers have room for one more."""
         rows, length = batch["input_ids"].shape
         assert self._opened.facts.cache is not None  # noqa: S101
-        size = 2 if "float16" in self._engine.get_inputs()[-1].type else 4
+        size = _cache_type(self._engine).itemsize
         return self._opened.facts.cache.num_bytes(rows, length + max(0, num_tokens - 1), size)
 
     def kernels(self, batch: Batch, output_tokens: int | None = None) -> KernelUse:
@@ -193,7 +192,12 @@ def _whole(engine: Any, opened: Opened, batch: Batch) -> dict[str, Any]:
     mask = batch["attention_mask"].cpu() if "attention_mask" in batch else torch.ones_like(ids)
     given = (ids, mask, positions_of(mask), torch.arange(ids.shape[1]))
     feeds = {name: tensor.numpy() for name, tensor in zip(opened.facts.inputs, given, strict=True)}
-    caches = engine.get_inputs()[len(opened.facts.inputs) :]
-    kind = numpy.float16 if "float16" in caches[0].type else numpy.float32
-    empty = numpy.zeros((len(ids), shape.num_heads, 0, shape.head_size), dtype=kind)
-    return feeds | {each.name: empty for each in caches}
+    empty = numpy.zeros((len(ids), shape.num_heads, 0, shape.head_size), dtype=_cache_type(engine))
+    return feeds | {each.name: empty for each in engine.get_inputs()[len(opened.facts.inputs) :]}
+
+
+def _cache_type(engine: Any) -> Any:
+    """NumPy's type of the keys and values, which are a graph's last inputs."""
+    import numpy
+
+    return numpy.dtype("float16" if "float16" in engine.get_inputs()[-1].type else "float32")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from compressbench.models.export_wrappers import CacheShape, DecoderGraph, Encod
 from compressbench.models.handle import ModelHandle
 from compressbench.models.heads import HEADS
 from compressbench.models.quiet import quiet
+from compressbench.models.quiet_logs import errors_only
 from compressbench.runtimes.onnx_attention import attend_with_fused
 
 MODEL, FACTS = "model.onnx", "model.facts.json"
@@ -149,17 +149,9 @@ def _exported(
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Without its remarks on operators of torchvision, on shapes it renames, and on its own deprecated calls."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with errors_only(*_LOGGERS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def write_facts(folder: Path, facts: GraphFacts) -> None:

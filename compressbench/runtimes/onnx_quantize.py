@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Batch
 from compressbench.core.spec import Spec
+from compressbench.models.quiet_logs import errors_only
 
 Quantize = Literal["none", "int8-dynamic", "int8-static", "int8-blocks", "int4"]
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -169,12 +169,6 @@ def _is_split(source: Path) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the advice to pre-process a graph (the exporter has done it) and remarks on every node."""
-    logger = logging.getLogger()
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_only(""), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -119,9 +119,6 @@ class EncoderSession:
     def generate(self, batch: Batch, num_tokens: int, on_token: Any = None) -> Any:
         raise UnsupportedError("this model has no decoder to generate with")
 
-    def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int | None:
-        return None
-
     def kernels(self, batch: Batch, output_tokens: int | None = None) -> KernelUse:
         """Of one forward pass, in a session of its own: profiling slows the one that is timed."""
         from compressbench.runtimes.onnx_profile import kernels_of

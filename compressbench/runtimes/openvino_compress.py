@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +12,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compressbench.core.calibration import Calibration
+from compressbench.core.deploying import Note
 from compressbench.core.errors import CompressbenchError, UnsupportedError
 from compressbench.core.protocols import Batch
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
+from compressbench.models.quiet_logs import errors_only
 
-Note = str | int | float | bool
 Feed = Callable[[Batch], Mapping[str, Any]]
 
 
@@ -73,13 +73,8 @@ def _quiet_nncf() -> Iterator[None]:
             warnings.simplefilter("ignore", kind)
         import nncf  # noqa: F401  # its logger is made at import
 
-        logger = logging.getLogger("nncf")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        try:
+        with errors_only("nncf"):
             yield
-        finally:
-            logger.setLevel(level)
 
 
 def _post_training(graph: Any, options: Quantization, handle: ModelHandle, feed: Feed) -> tuple[Any, dict[str, Note]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.protocols import Batch, Decoding, Written
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class DecoderSession(OpenVinoSession):
-    """`special` and `tokenizer` are the model's: which tokens end a text, and what turns them into one."""
+    """`special` and `tokenizer` are the model's: which tokens end a text, and what loads the one for writing."""
 
     def __init__(self, compiled: Compiled, device: str, special: Special, tokenizer: Callable[[], Any]) -> None:
         super().__init__(compiled, device)
-        self._special, self._tokenizer = special, tokenizer
+        self._special, self._tokenizer = special, cache(tokenizer)
         self._steps = Steps(self._request)
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -34,8 +35,7 @@ class DecoderSession(OpenVinoSession):
         return write(self._steps, self._tokenizer(), self._special, batch, decoding)
 
     def kv_cache_bytes(self, batch: Batch, num_tokens: int) -> int:
-        """Of the state after the prompt, lengthened to what it is when the last token is there, in the type it has."""
-        self._steps.start(batch, num_tokens)
+        """Of the state when the last token is there, in the type that it is kept in."""
         rows, length = batch["input_ids"].shape
         positions = length + max(0, num_tokens - 1)
         per_position = sum(heads * size for heads, size in self._compiled.about.cache)
@@ -63,7 +63,8 @@ class Steps:
         logits = self.run(*texts(batch["input_ids"], mask, positions, torch.tensor([length - 1])))[:, 0]
         total = length + num_tokens
         self._length, self._is_padded = length, bool((mask == 0).any())
-        self._added = torch.zeros(rows, total).masked_fill_(_padding(mask, num_tokens), -torch.inf)
+        self._added = torch.zeros(rows, total)
+        self._added[:, :length].masked_fill_(mask == 0, -torch.inf)
         self._nothing = torch.zeros(rows * total)
         self._tokens, self._position = torch.zeros(rows, 1, dtype=torch.int64), positions[:, -1:].clone()
         first = torch.zeros(1, dtype=torch.int64)
@@ -97,9 +98,3 @@ class Steps:
     def _infer(self) -> torch.Tensor:
         infer(self._request)
         return answer(self._request)  # type: ignore[no-any-return]
-
-
-def _padding(mask: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    import torch
-
-    return torch.cat([mask == 0, torch.zeros(len(mask), num_tokens, dtype=torch.bool)], dim=1)

@@ -59,9 +59,14 @@ class TorchCompile(Spec):
     def _fits_the_backend(self) -> TorchCompile:
         if self.backend != "inductor" and (self.mode != "default" or self.freezing):
             raise ValueError(f"mode and freezing are settings of inductor (got backend {self.backend})")
-        if self.cuda_graphs and (self.backend == "cudagraphs" or self.mode in ("reduce-overhead", "max-autotune")):
+        if self.cuda_graphs and self.captures:
             raise ValueError("cuda_graphs would capture what this backend or mode captures already")
         return self
+
+    @property
+    def captures(self) -> bool:
+        """Whether the backend makes CUDA graphs itself, on a CUDA device."""
+        return self.backend == "cudagraphs" or self.mode in ("reduce-overhead", "max-autotune")
 
     @property
     def facts(self) -> RuntimeFacts:
@@ -84,9 +89,7 @@ class TorchCompile(Spec):
 
     def settings(self, device: str) -> Settings:
         """What goes to torch.compile."""
-        arguments: dict[str, Any] = {
-            "backend": self.backend, "dynamic": self.dynamic, "fullgraph": self.fullgraph,
-        }  # fmt: skip
+        arguments: dict[str, Any] = {"backend": self.backend, "dynamic": self.dynamic, "fullgraph": self.fullgraph}
         if self.backend != "inductor":
             return Settings(arguments, {})
         from torch._inductor import list_mode_options
@@ -107,16 +110,17 @@ class CompiledSession:
         from compressbench.runtimes.static_decoding import StaticSteps, has_static_cache
         from compressbench.runtimes.torch_eager import TorchSession
 
-        self.device, self._runtime, self._head = device, runtime, handle.head
+        self.device, self._runtime = device, runtime
         self._model = handle.model.to(device).eval()
         self._eager: TorchSession = TorchSession(self._model, device, handle.tokenizer)
         self._tokenizer = handle.tokenizer
-        self._special = special_tokens(self._model, handle.tokenizer) if handle.head == "causal-lm" else None
+        self._special = special_tokens(self._model, handle.tokenizer)
         self._precision = product_precision(self._model, handle.weights)
         self._settings = runtime.settings(device)
         self._forward = Compiled(_forward_of(self._model), self._settings)
         self._compiled = [self._forward]
-        self._steps = StaticSteps(self._model, device, self._make_step) if has_static_cache(self._model) else None
+        is_static = handle.head == "causal-lm" and has_static_cache(self._model)
+        self._steps = StaticSteps(self._model, device, self._make_step) if is_static else None
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Logits; of an encoder without a head its last hidden states (batch x length x hidden)."""
@@ -130,7 +134,7 @@ class CompiledSession:
         """Greedy by exactly `num_tokens` tokens; eager, with a cache that grows, where the model has no static one."""
         from compressbench.models.own_decoding import greedy
 
-        if self._steps is None or self._special is None:
+        if self._steps is None:
             return self._eager.generate(batch, num_tokens, on_token)
         return greedy(self._steps, self._eager.on_device(batch), num_tokens, self._special.end, on_token)
 
@@ -138,7 +142,7 @@ class CompiledSession:
         """Texts for left-padded prompts, each up to its own end (`models.own_decoding`)."""
         from compressbench.models.own_decoding import write
 
-        if self._steps is None or self._special is None:
+        if self._steps is None:
             return self._eager.write(batch, decoding)
         return write(self._steps, self._tokenizer, self._special, batch, decoding)
 
@@ -146,7 +150,7 @@ class CompiledSession:
         """What the cache of a generation occupies: all of its positions are there from the beginning."""
         import torch
 
-        if self._steps is None or self._head != "causal-lm" or not num_tokens:
+        if self._steps is None or not num_tokens:
             return self._eager.kv_cache_bytes(batch, num_tokens)
         rows, length = batch["input_ids"].shape
         with torch.inference_mode():
@@ -210,9 +214,7 @@ class CompiledSession:
     @property
     def _keeps_outputs(self) -> bool:
         """Whether the next call overwrites what this one gave."""
-        return self.device.startswith("cuda") and (
-            self._runtime.mode in ("reduce-overhead", "max-autotune") or self._runtime.backend == "cudagraphs"
-        )
+        return self.device.startswith("cuda") and self._runtime.captures
 
     def _make_step(self, inputs: tuple[Any, ...]) -> Callable[..., Any]:
         """A function of its own for each size of a cache, so that no size is compiled as a symbol."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -29,19 +28,16 @@ def quiet_harness(told: Callable[[float], None] | None = None) -> Iterator[None]
     if before is None:
         os.environ.pop(variable, None)
     from compressbench.models.quiet import quiet
+    from compressbench.models.quiet_logs import errors_only
 
     modules = [model, task, huggingface]
     bars = [module.tqdm for module in modules]
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     for module in modules:
         module.tqdm = lambda *given, **options: _Bar(told, *given, **options)
     try:
-        with quiet(), _no_bars_of_datasets():
+        with errors_only("lm_eval"), quiet(), _no_bars_of_datasets():
             yield
     finally:
-        logger.setLevel(level)
         for module, bar in zip(modules, bars, strict=True):
             module.tqdm = bar
 

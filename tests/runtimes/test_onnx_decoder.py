@@ -7,26 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from onnx_parts import TOLERANCE, exported
 
 from compressbench.core.protocols import Batch, Decoding
 from compressbench.models.handle import ModelHandle
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
-from compressbench.runtimes.exported import export_whole
-from compressbench.runtimes.onnxruntime import OnnxRuntime
 from compressbench.runtimes.torch_eager import TorchSession
 from compressbench.tasks.batching import padded
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 pytest.importorskip("onnxscript", reason="needs the extra onnxruntime")
-
-TOLERANCE = 1e-4
-
-
-def exported(handle: ModelHandle, folder: Path, **options: Any) -> Any:
-    runtime = OnnxRuntime(**options)
-    export_whole(runtime, "onnxruntime", handle, folder)
-    return runtime.open(folder, "cpu")
 
 
 @pytest.fixture(scope="module")

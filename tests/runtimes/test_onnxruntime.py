@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import FAMILIES
+from onnx_parts import TOLERANCE, copy_instead_of_exporting, exported
 from pydantic import ValidationError
 
 from compressbench.core.deploying import RunsFiles, SaysWhatItRuns, facts_of
@@ -23,14 +24,6 @@ from compressbench.runtimes.torch_eager import TorchSession
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 pytest.importorskip("onnxscript", reason="needs the extra onnxruntime")
-
-TOLERANCE = 1e-4
-
-
-def exported(handle: ModelHandle, folder: Path, **options: Any) -> Any:
-    runtime = OnnxRuntime(**options)
-    export_whole(runtime, "onnxruntime", handle, folder)
-    return runtime.open(folder, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +47,8 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bert(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModelHandle:
-    """A small BERT whose export is a copy of one that was made before: exporting takes seconds."""
-    import shutil
-
-    from compressbench.runtimes import onnx_export
-
-    def copied(_handle: Any, path: Path, *_: Any) -> Any:
-        shutil.copy(bert_folder / "model.onnx", path)
-        return ("input_ids", "attention_mask"), None
-
-    monkeypatch.setattr(onnx_export, "export_graph", copied)
+    """A small BERT whose export is a copy of one that was made before."""
+    copy_instead_of_exporting(monkeypatch, bert_folder)
     return FAMILIES["bert"].build()
 
 
@@ -274,18 +259,11 @@ def test_int8_answers_questions_as_floats_do(
     minilm: ModelHandle, minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default of int8-dynamic agrees on 98.9 % of the 3,080 test questions of Banking77, one scale for all on 97.0."""
-    import shutil
-
     import pyarrow.parquet
 
     from compressbench.data.embedded_data import embedded_path
-    from compressbench.runtimes import onnx_export
 
-    def copied(_handle: Any, path: Path, *_: Any) -> Any:
-        shutil.copy(minilm_folder / "model.onnx", path)
-        return ("input_ids", "attention_mask"), None
-
-    monkeypatch.setattr(onnx_export, "export_graph", copied)
+    copy_instead_of_exporting(monkeypatch, minilm_folder)
     asked = pyarrow.parquet.read_table(embedded_path("banking77", "test.parquet"))["text"].to_pylist()[::12]
     batch = minilm.tokenizer(asked, padding=True, return_tensors="pt")
     given = {name: batch[name] for name in ("input_ids", "attention_mask")}
