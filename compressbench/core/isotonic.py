@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from compressbench.core.curve_fits import errors_above_zero
 from compressbench.core.ranking import joint_z
 from compressbench.core.returns import Point, Step, step_between
 
@@ -39,12 +40,8 @@ def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
 
 
 def monotony(points: Sequence[Point]) -> Monotony:
-    """Whether the dearer is never worse. Rows of the same cost count as one, whose quality is their weighted mean.
-
-    An error of 0 (a baseline's, which the others are measured against) weighs as the smallest other one.
-    """
-    known = [point.quality_error for point in points if point.quality_error > 0]
-    weight = [1 / (point.quality_error or min(known, default=1.0)) ** 2 for point in points]
+    """Whether the dearer is never worse. Rows of the same cost count as one, whose quality is their weighted mean."""
+    weight = [1 / error**2 for error in errors_above_zero([point.quality_error for point in points])]
     at_cost: dict[float, list[int]] = {}
     for at in sorted(range(len(points)), key=lambda at: points[at].cost):
         at_cost.setdefault(points[at].cost, []).append(at)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.bits_law import FEWEST, BitsLaw, fit_bits_law, why_no_law
-from compressbench.core.curve_fits import Fits
-from compressbench.core.curve_forms import value_at
+from compressbench.core.curve_fits import Fits, errors_above_zero
 from compressbench.core.isotonic import Monotony, monotony
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier_levels import Scale
@@ -50,14 +49,11 @@ def checks_of(
 
 def _gap(members: Sequence[Member], fits: Fits, fitted_to: Sequence[int]) -> Gap:
     points = [members[at].point for at in fitted_to]
-    known = [point.quality_error for point in points if point.quality_error > 0]
-    first = min(point.cost for point in points)
-    parameters = [each.value / first if each.name in ("tau", "m") else each.value for each in fits.chosen.parameters]
+    levels, errors = monotony(points).fitted, errors_above_zero([point.quality_error for point in points])
     gaps = []
-    for at, point, level in zip(fitted_to, points, monotony(points).fitted, strict=True):
-        above = value_at(fits.chosen.form, parameters, point.cost / first) - level
-        error = (point.quality_error or min(known, default=1.0)) * fits.inflation
-        gaps.append(Gap(at, above, abs(above) / error))
+    for at, point, level, error in zip(fitted_to, points, levels, errors, strict=True):
+        above = fits.quality_at(point.cost) - level
+        gaps.append(Gap(at, above, abs(above) / (error * fits.inflation)))
     return max(gaps, key=lambda gap: gap.in_errors)
 
 

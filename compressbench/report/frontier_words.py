@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from compressbench.core.curve_fits import Fit, Parameter
+from compressbench.core.curve_fits import COSTS, Fit, Parameter
 from compressbench.core.returns import Step
 from compressbench.core.units import three_digits
 from compressbench.report.frontier_numbers import Words
@@ -130,7 +130,7 @@ def fit_sentences(words: Words) -> Iterator[str]:
     parameters = "; ".join(parameter_text(words, each) for each in chosen.parameters)
     yield (
         f"Curve through {rows}, modelled: {chosen.form}, {FORMULAS[chosen.form]}, E1 = "
-        f"{words.cost(min(point.cost for point in fits.curve))}: {parameters}."
+        f"{words.cost(fits.first_cost)}: {parameters}."
     )
     others = ", ".join(_against(fit, chosen) for fit in fits.fits if fit.form != chosen.form)
     alike = f" AICc can't tell it from {' and '.join(fits.alike)}; leave-one-out decided." if fits.alike else ""
@@ -155,7 +155,7 @@ def parameter_text(words: Words, each: Parameter) -> str:
     is_level = each.name in ("q", "q1", "q_inf")
     if is_level:
         text = words.level
-    elif each.name in ("tau", "m"):
+    elif each.name in COSTS:
         text = words.cost
     else:
         text = words.gain if each.name in ("a", "s") else three_digits
