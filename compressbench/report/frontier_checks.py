@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from compressbench.core.bits_law import FEWEST, BitsLaw, fit_bits_law, why_no_law
 from compressbench.core.curve_fits import Fits, errors_above_zero
-from compressbench.core.isotonic import Monotony, monotony
+from compressbench.core.isotonic import Monotony, levels_of, monotony
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier_levels import Scale
 from compressbench.report.frontier_rivals import Member
@@ -49,7 +49,7 @@ def checks_of(
 
 def _gap(members: Sequence[Member], fits: Fits, fitted_to: Sequence[int]) -> Gap:
     points = [members[at].point for at in fitted_to]
-    levels, errors = monotony(points).fitted, errors_above_zero([point.quality_error for point in points])
+    levels, errors = levels_of(points), errors_above_zero([point.quality_error for point in points])
     gaps = []
     for at, point, level, error in zip(fitted_to, points, levels, errors, strict=True):
         above = fits.quality_at(point.cost) - level
