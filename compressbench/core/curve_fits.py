@@ -160,11 +160,17 @@ def _fit(form: Form, found: Solved, data: Data, inflation: float) -> Fit:
     number = data.q.shape[1]
     chi_square = float(found.chi_square[0]) / inflation**2
     count = len(NAMES[form]) + (inflation != 1)
-    room = number - count - 1
-    aicc = chi_square + 2 * count + 2 * count * (count + 1) / room if room > 0 else math.inf
     values = zip(NAMES[form], map(float, found.parameters[0]), strict=True)
     parameters = tuple(Parameter(name, value, None, None, name == "q_inf") for name, value in values)
-    return Fit(form, chi_square, aicc, 0.0, _left_out_error(form, data), parameters)
+    return Fit(form, chi_square, aicc(chi_square, count, number), 0.0, _left_out_error(form, data), parameters)
+
+
+def aicc(chi_square: float, num_parameters: int, num_rows: int) -> float:
+    """Infinite where the rows are too few for so many parameters."""
+    room = num_rows - num_parameters - 1
+    if room <= 0:
+        return math.inf
+    return chi_square + 2 * num_parameters + 2 * num_parameters * (num_parameters + 1) / room
 
 
 def _left_out_error(form: Form, data: Data) -> float:
