@@ -11,6 +11,8 @@ from compressbench.cli.reading import AllRuns, Force, Key, RecipeName, Records, 
 from compressbench.cli.table import Form
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compressbench.report.catalog import Catalog
     from compressbench.report.figures import Contender
     from compressbench.report.frontier import Asked, Frontier
@@ -73,10 +75,7 @@ def frontier(
     watermark = one_group(catalog, contenders, force=force)
     found = compute(catalog, contenders, asked, watermark)
     if svg is not None:
-        from compressbench.records.files import write_atomically
-        from compressbench.report.frontier_plot import to_svg
-
-        write_atomically(svg, to_svg(catalog, found).encode())
+        _draw(catalog, found, svg)
     _print(catalog, found, Form.json if as_json else form)
 
 
@@ -86,6 +85,13 @@ def _picked(catalog: Catalog, names: list[str], asked: Asked, recipe: str, key: 
     for rival in dict.fromkeys((*asked.rivals, *asked.task_rivals)):
         found += pick(catalog, names, recipe=rival, key=key)
     return sorted({each.at: each for each in found}.values(), key=lambda each: each.at)
+
+
+def _draw(catalog: Catalog, found: Frontier, path: Path) -> None:
+    from compressbench.records.files import write_atomically
+    from compressbench.report.frontier_plot import to_svg
+
+    write_atomically(path, to_svg(catalog, found).encode())
 
 
 def _print(catalog: Catalog, found: Frontier, form: Form) -> None:
