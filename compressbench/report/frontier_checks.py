@@ -10,7 +10,7 @@ from compressbench.core.curve_fits import Fits, errors_above_zero
 from compressbench.core.isotonic import Monotony, levels_of, monotony
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier_levels import Scale
-from compressbench.report.frontier_rivals import Member
+from compressbench.report.frontier_rivals import Member, baseline_among
 
 BITS = "effective_bits"
 
@@ -59,7 +59,7 @@ def _gap(members: Sequence[Member], fits: Fits, fitted_to: Sequence[int]) -> Gap
 
 def _laws(catalog: Catalog, members: Sequence[Member], seed: int) -> tuple[dict[str, BitsLaw], str]:
     """Of each method that quantized enough rows of the family and did nothing else to their weights."""
-    base = next((each for each in members if not each.rival and each.contender.is_baseline), None)
+    base = baseline_among(members)
     if base is None:
         return {}, "no baseline has both numbers, which losses are relative to"
     rows: dict[str, list[Member]] = {}
