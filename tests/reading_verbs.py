@@ -95,3 +95,11 @@ def say(capsys: pytest.CaptureFixture[str], *line: str, width: int = 80) -> Said
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     sys.stdout.flush()
     return Said(code, *capsys.readouterr())
+
+
+def text_within(capsys: pytest.CaptureFixture[str], width: int, *line: str) -> str:
+    """What a command that works prints on a terminal of so many columns, where all of it has to fit; as one line."""
+    said = say(capsys, *line, width=width)
+    assert said.code == 0
+    assert max(map(len, said.out.splitlines())) <= width
+    return " ".join(said.out.split())

@@ -82,7 +82,7 @@ def train(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, goal: float, held_out: Sequence[Terms]
 ) -> list[dict[str, float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate)
     questions = stream(SEED + 2, set(splits()["test"]) | set(held_out))
     curve, recent, started = [], [], time.perf_counter()
     for step in range(1, MAX_STEPS + 1):

@@ -24,7 +24,7 @@ SEED = 0
 Terms = tuple[int, ...]
 
 
-def draw_terms(chance: random.Random, num_operands: int) -> tuple[int, ...]:
+def draw_terms(chance: random.Random, num_operands: int) -> Terms:
     """Numbers of two digits with their signs, of which no sum from the left is below zero."""
     terms = [chance.randint(10, 99)]
     while len(terms) < num_operands:

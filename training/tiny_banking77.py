@@ -18,11 +18,11 @@ import platform
 import time
 from collections.abc import Iterator
 
-import pyarrow.parquet
 import safetensors
 import tokenizers
 import torch
 import transformers
+from minilm_banking77 import read_split
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn import functional
@@ -32,7 +32,6 @@ from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DATA = ROOT / "compressbench/data/embedded/banking77"
 OUT = ROOT / "compressbench/models/embedded/tiny_banking77"
 TEACHER = "embedded:minilm-banking77"
 VOCABULARY, HIDDEN, LAYERS, INNER, MAX_TOKENS, SEED = 2000, 128, 1, 512, 64, 0
@@ -44,13 +43,6 @@ REACH = 128
 """Tokens that the stored model reads: places after the last one that was trained repeat it."""
 IN_REACH = 16
 """Batches whose sentences are sorted by length together, so that few places are padding."""
-
-
-def read_split(split: str) -> tuple[list[str], Tensor, list[str]]:
-    """Sentences, labels (num_sentences,) and the names of the classes."""
-    table = pyarrow.parquet.read_table(DATA / f"{split}.parquet")
-    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-    return table["text"].to_pylist(), torch.tensor(table["label"].to_pylist()), features["label"]["names"]
 
 
 def train_tokenizer(sentences: list[str]) -> PreTrainedTokenizerFast:

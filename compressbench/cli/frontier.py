@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compressbench.cli import arguments
-from compressbench.cli.reading import AllRuns, Force, Key, RecipeName, Records, pick, read_catalog
+from compressbench.cli.reading import AllRuns, Force, Key, RecipeName, Records, Svg, pick, read_catalog
 from compressbench.cli.table import Form
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compressbench.report.catalog import Catalog
     from compressbench.report.figures import Contender
     from compressbench.report.frontier import Asked, Frontier
@@ -49,7 +50,7 @@ def frontier(
     all_rows: Annotated[
         bool, typer.Option("--all-rows", help="Fit curves to all rows, not only to the front.")
     ] = False,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Write a picture to this file.", show_default=False)] = None,
+    svg: Svg = None,
     recipe: RecipeName = "",
     key: Key = "",
     all_runs: AllRuns = False,
@@ -74,7 +75,7 @@ def frontier(
     watermark = one_group(catalog, contenders, force=force)
     found = compute(catalog, contenders, asked, watermark)
     if svg is not None:
-        _write(svg, catalog, found)
+        _draw(catalog, found, svg)
     _print(catalog, found, Form.json if as_json else form)
 
 
@@ -86,14 +87,11 @@ def _picked(catalog: Catalog, names: list[str], asked: Asked, recipe: str, key: 
     return sorted({each.at: each for each in found}.values(), key=lambda each: each.at)
 
 
-def _write(path: Path, catalog: Catalog, found: Frontier) -> None:
-    from compressbench.core.errors import OutputError
+def _draw(catalog: Catalog, found: Frontier, path: Path) -> None:
+    from compressbench.records.files import write_atomically
     from compressbench.report.frontier_plot import to_svg
 
-    try:
-        path.write_text(to_svg(catalog, found), encoding="utf-8")
-    except OSError as error:
-        raise OutputError("can't be written", where=str(path), got=str(error.strerror or error)) from error
+    write_atomically(path, to_svg(catalog, found).encode())
 
 
 def _print(catalog: Catalog, found: Frontier, form: Form) -> None:

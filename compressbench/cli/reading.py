@@ -23,6 +23,7 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="Only rows of the reci
 Key = Annotated[str, typer.Option("--key", help="Only rows of this comparability key (table --json has them).")]
 AllRuns = Annotated[bool, typer.Option("--all", help="Every run, not only each candidate's newest.")]
 Force = Annotated[bool, typer.Option("--force", help="Rank what isn't comparable all the same, with a watermark.")]
+Svg = Annotated[Path | None, typer.Option("--svg", help="Write a picture to this file.", show_default=False)]
 Reindex = Annotated[
     bool, typer.Option("--reindex", help="Make the index of large folders anew: every file is read and checked.")
 ]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
 import typer
 
 from compressbench.cli import arguments
-from compressbench.cli.reading import AllRuns, Force, Key, RecipeName, Records, pick, read_catalog
-
-if TYPE_CHECKING:
-    from compressbench.report.think import Thinking
+from compressbench.cli.reading import AllRuns, Force, Key, RecipeName, Records, Svg, pick, read_catalog
 
 
 def think(
     records: Records,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Write a picture to this file.", show_default=False)] = None,
+    svg: Svg = None,
     recipe: RecipeName = "",
     key: Key = "",
     all_runs: AllRuns = False,
@@ -35,7 +29,10 @@ def think(
     contenders = pick(catalog, [], recipe=recipe, key=key)
     found = thinking(catalog, contenders, one_group(catalog, contenders, force=force))
     if svg is not None:
-        _write(svg, found)
+        from compressbench.records.files import write_atomically
+        from compressbench.report.think_plot import to_svg
+
+        write_atomically(svg, to_svg(found).encode())
     if as_json:
         from compressbench.report.think_data import to_json
 
@@ -44,13 +41,3 @@ def think(
         from compressbench.report.think_tables import print_thinking
 
         print_thinking(found)
-
-
-def _write(path: Path, found: Thinking) -> None:
-    from compressbench.core.errors import OutputError
-    from compressbench.report.think_plot import to_svg
-
-    try:
-        path.write_text(to_svg(found), encoding="utf-8")
-    except OSError as error:
-        raise OutputError("can't be written", where=str(path), got=str(error.strerror or error)) from error

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compressbench.core.curve_fits import aicc
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -232,14 +234,11 @@ def _inflation(plain: _Found, broken: _Found, number: int) -> float:
 
 
 def _aicc_gain(plain: _Found, broken: _Found, number: int, inflation: float) -> float | None:
-    counts = [each + (inflation > 1) for each in (2, 4)]
-    if number - counts[1] - 1 <= 0:
-        return None
-    aicc = [
-        float(found.chi_square[0]) / inflation**2 + 2 * count + 2 * count * (count + 1) / (number - count - 1)
-        for found, count in zip((plain, broken), counts, strict=True)
-    ]
-    return aicc[0] - aicc[1]
+    one, two = (
+        aicc(float(found.chi_square[0]) / inflation**2, count + (inflation > 1), number)
+        for found, count in ((plain, 2), (broken, 4))
+    )
+    return None if math.isinf(two) else one - two
 
 
 def _share_as_good(

@@ -39,7 +39,8 @@ def fit_coverage(curves: Sequence[Sequence[float]], ks: Sequence[int], seed: int
     kinds = list(dict.fromkeys(map(tuple, curves)))
     at_of = {kind: at for at, kind in enumerate(kinds)}
     members = [at_of[tuple(curve)] for curve in curves]
-    line = _line(_means(kinds, Counter(members), len(members)), ks)
+    means = _means(kinds, Counter(members), len(members))
+    line = _line(means, ks)
     if line is None:
         return f"fewer than {MIN_POINTS} numbers of samples have a coverage between 0 and 1"
     chance = random.Random(seed)  # noqa: S311 -- statistics, no secret
@@ -51,7 +52,6 @@ def fit_coverage(curves: Sequence[Sequence[float]], ks: Sequence[int], seed: int
     if len(drawn) < NUM_DRAWS / 2:
         return "most bootstrap draws have no curve"
     drawn.sort()
-    means = _means(kinds, Counter(members), len(members))
     residual = max(abs(mean - coverage_at(*line[:2], k)) for mean, k in zip(means, ks, strict=True))
     low, high = drawn[int(0.025 * len(drawn))], drawn[math.ceil(0.975 * len(drawn)) - 1]
     return CoverageFit(line[0], Interval(line[1], low, high), residual, line[2])

@@ -20,6 +20,8 @@ FEWEST, MOST = 5, 200
 """Fewer rows show no curve; more would take minutes, and are other families."""
 ALIKE = 2.0
 """Forms within so much of the lowest AICc are alike; leave-one-out decides among them."""
+COSTS = ("tau", "m")
+"""Parameters that are costs."""
 _NUM_ON_CURVE = 25
 _TAIL = 0.025
 
@@ -71,6 +73,17 @@ class Fits(NamedTuple):
     num_rows: int
 
     @property
+    def first_cost(self) -> float:
+        """The smallest cost of the rows, E1 in the forms."""
+        return self.curve[0].cost
+
+    def quality_at(self, cost: float) -> float:
+        """Of the chosen curve."""
+        first = self.first_cost
+        parameters = [each.value / first if each.name in COSTS else each.value for each in self.chosen.parameters]
+        return value_at(self.chosen.form, parameters, cost / first)
+
+    @property
     def is_decided(self) -> bool:
         """Whether a curve that saturates could have been chosen: else a straight one is no finding."""
         return any(fit.form in SATURATING and math.isfinite(fit.aicc) for fit in self.fits)
@@ -94,14 +107,19 @@ def why_no_fit(costs: Sequence[float]) -> str:
     return "" if min(costs) > 0 else "a cost is not above zero"
 
 
+def errors_above_zero(errors: Sequence[float]) -> list[float]:
+    """An error of 0 (a baseline's, which the others are measured against) counts as the smallest other one."""
+    smallest = min((error for error in errors if error > 0), default=1.0)
+    return [error or smallest for error in errors]
+
+
 def fit_curves(
     costs: Sequence[float], qualities: Sequence[float], errors: Sequence[float], *, seed: int = 0, num_draws: int = 400
 ) -> Fits:
     """Weighted least squares of all forms, the choice, and a parametric bootstrap of the chosen one over the rows' errors.
 
-    An error of 0 (a baseline, which its candidates are measured against) counts as the smallest other one; if all are 0 the
-    scatter alone says how large they are. The order of the rows doesn't matter. Raises ValueError where `why_no_fit` has a
-    reason, or for numbers that aren't finite.
+    Errors of 0 are raised by `errors_above_zero`; if all are 0 the scatter alone says how large they are. The order of the
+    rows doesn't matter. Raises ValueError where `why_no_fit` has a reason, or for numbers that aren't finite.
     """
     import numpy as np
 
@@ -110,11 +128,10 @@ def fit_curves(
         raise ValueError(why or "a fit needs finite numbers")
     rows = np.array(sorted(zip(costs, qualities, errors, strict=True)))
     first = float(rows[0, 0])
-    known = rows[rows[:, 2] > 0, 2]
-    error = np.maximum(rows[:, 2], known.min() if len(known) else 1.0)
+    error = np.array(errors_above_zero(rows[:, 2].tolist()))
     data = Data(rows[:, 0] / first, rows[None, :, 1], 1 / error[None, :] ** 2)
     solved: dict[Form, Solved] = {form: fitted(form, data) for form in NAMES}
-    inflation = _inflation(solved, len(rows), are_known=len(known) > 0)
+    inflation = _inflation(solved, len(rows), are_known=bool(rows[:, 2].any()))
     data = data._replace(weight=data.weight / inflation**2)
     fits = [_fit(form, found, data, inflation) for form, found in solved.items()]
     fits = _weighted(fits)
@@ -143,11 +160,17 @@ def _fit(form: Form, found: Solved, data: Data, inflation: float) -> Fit:
     number = data.q.shape[1]
     chi_square = float(found.chi_square[0]) / inflation**2
     count = len(NAMES[form]) + (inflation != 1)
-    room = number - count - 1
-    aicc = chi_square + 2 * count + 2 * count * (count + 1) / room if room > 0 else math.inf
     values = zip(NAMES[form], map(float, found.parameters[0]), strict=True)
     parameters = tuple(Parameter(name, value, None, None, name == "q_inf") for name, value in values)
-    return Fit(form, chi_square, aicc, 0.0, _left_out_error(form, data), parameters)
+    return Fit(form, chi_square, aicc(chi_square, count, number), 0.0, _left_out_error(form, data), parameters)
+
+
+def aicc(chi_square: float, num_parameters: int, num_rows: int) -> float:
+    """Infinite where the rows are too few for so many parameters."""
+    room = num_rows - num_parameters - 1
+    if room <= 0:
+        return math.inf
+    return chi_square + 2 * num_parameters + 2 * num_parameters * (num_parameters + 1) / room
 
 
 def _left_out_error(form: Form, data: Data) -> float:
@@ -219,7 +242,7 @@ def _in_unit(fit: Fit, first: float) -> Fit:
     """The costs among the parameters in the costs' own unit."""
 
     def scaled(each: Parameter) -> Parameter:
-        if each.name not in ("tau", "m"):
+        if each.name not in COSTS:
             return each
         low, high = (None if bound is None else bound * first for bound in (each.low, each.high))
         return each._replace(value=each.value * first, low=low, high=high)

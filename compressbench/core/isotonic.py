@@ -5,12 +5,15 @@ The weighted least squares among all that never fall, by pooling neighbours that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from compressbench.core.curve_fits import errors_above_zero
 from compressbench.core.ranking import joint_z
-from compressbench.core.returns import Point, Step, step_between
+from compressbench.core.returns import Point, Step, gain_between, step_between
 
 
 class Monotony(NamedTuple):
@@ -38,13 +41,11 @@ def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     return [mean for mean, _, count in pools for _ in range(count)]
 
 
-def monotony(points: Sequence[Point]) -> Monotony:
-    """Whether the dearer is never worse. Rows of the same cost count as one, whose quality is their weighted mean.
-
-    An error of 0 (a baseline's, which the others are measured against) weighs as the smallest other one.
+def levels_of(points: Sequence[Point]) -> tuple[float, ...]:
+    """The qualities of the isotonic fit, in the order of the points. Rows of the same cost count as one, whose quality is
+    their weighted mean.
     """
-    known = [point.quality_error for point in points if point.quality_error > 0]
-    weight = [1 / (point.quality_error or min(known, default=1.0)) ** 2 for point in points]
+    weight = [1 / error**2 for error in errors_above_zero([point.quality_error for point in points])]
     at_cost: dict[float, list[int]] = {}
     for at in sorted(range(len(points)), key=lambda at: points[at].cost):
         at_cost.setdefault(points[at].cost, []).append(at)
@@ -54,17 +55,26 @@ def monotony(points: Sequence[Point]) -> Monotony:
         for together, total in zip(at_cost.values(), totals, strict=True)
     ]
     level = dict(zip(at_cost, isotonic(means, totals), strict=True))
-    pairs = [
-        tuple(sorted(pair, key=lambda at: points[at].cost))
-        for pair in combinations(range(len(points)), 2)
-        if points[pair[0]].cost != points[pair[1]].cost
-    ]
-    z = joint_z(max(1, len(pairs)))
-    steps = [step_between(points, start, end, z=z) for start, end in pairs]
-    worst = min(steps, key=lambda step: step.gain.value, default=None)
+    return tuple(level[point.cost] for point in points)
+
+
+def monotony(points: Sequence[Point]) -> Monotony:
+    """Whether the dearer is never worse; rows of the same cost are no pair."""
+    same = Counter(point.cost for point in points)
+    num_pairs = math.comb(len(points), 2) - sum(math.comb(number, 2) for number in same.values())
+    z = joint_z(max(1, num_pairs))
+    worst = min(_falls(points), key=lambda pair: points[pair[1]].quality - points[pair[0]].quality, default=None)
     return Monotony(
-        fitted=tuple(level[point.cost] for point in points),
-        worst=worst if worst is not None and worst.gain.value < 0 else None,
-        num_pairs=len(pairs),
-        num_shown=sum(step.gain.high < 0 for step in steps),
+        fitted=levels_of(points),
+        worst=None if worst is None else step_between(points, *worst, z=z),
+        num_pairs=num_pairs,
+        num_shown=sum(gain_between(points, *pair, z).high < 0 for pair in _falls(points)),
     )
+
+
+def _falls(points: Sequence[Point]) -> Iterator[tuple[int, int]]:
+    """Pairs in which the dearer row is worse, the cheaper one first: of many rows there are too many pairs to keep."""
+    order = sorted(range(len(points)), key=lambda at: points[at].cost)
+    for start, end in combinations(order, 2):
+        if points[end].quality < points[start].quality and points[start].cost < points[end].cost:
+            yield start, end

@@ -1,11 +1,11 @@
-"""Nearest right words, names that are safe as file names, and text that is safe on a terminal."""
+"""Nearest right words, names that are safe as file names, lists of many, and text that is safe on a terminal."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -17,6 +17,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean '{near[0]}'?"
     return f"Known: {', '.join(words)}." if words else "None is known."
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first of them, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def one_line(text: str) -> str:

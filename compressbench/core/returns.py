@@ -142,11 +142,11 @@ def step_between(
     )
 
 
-def gain_between(points: Sequence[Point], start: int, end: int) -> Interval:
+def gain_between(points: Sequence[Point], start: int, end: int, z: float = _Z95) -> Interval:
     """What `end` has over `start` in quality, whatever they cost."""
     _, error = _errors(points[start], points[end])
     gain = points[end].quality - points[start].quality
-    return Interval(gain, gain - _Z95 * error, gain + _Z95 * error)
+    return Interval(gain, gain - z * error, gain + z * error)
 
 
 def _numbers(point: Point) -> tuple[float, ...]:

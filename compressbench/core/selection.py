@@ -10,11 +10,13 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 MOST_EXACT = 32
 """Up to so many samples the mean over all choices is exact, above it is that over NUM_DRAWS drawn ones."""
 
 NUM_DRAWS = 500
+_Answer = TypeVar("_Answer", int, str)
 
 
 def majority_accuracy(num_right: int, wrong: Sequence[int], num_blank: int, ks: Sequence[int]) -> list[float]:
@@ -68,11 +70,11 @@ def _drawn(num_right: int, wrong: Sequence[int], num_blank: int, ks: Sequence[in
     for _ in range(NUM_DRAWS):
         order = chance.sample(answers, len(answers))
         for at, k in enumerate(ks):
-            hits[at] += voted(order[:k]) == 0
+            hits[at] += voted(order[:k], blank=-1) == 0
     return [each / NUM_DRAWS for each in hits]
 
 
-def voted(answers: Sequence[int], blank: int = -1) -> int:
+def voted(answers: Sequence[_Answer], blank: _Answer) -> _Answer:
     """The commonest answer, of equally common ones the first; `blank` only where nothing else is there."""
     votes = Counter(answer for answer in answers if answer != blank)
     return votes.most_common(1)[0][0] if votes else blank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from compressbench.core.names import listed
 from compressbench.core.units import humanize, three_digits
 from compressbench.records.audit import Audit, ClaimAudit, DiskAudit, Finding, ModuleAudit
 
@@ -11,7 +12,6 @@ Line = tuple[str, str]
 """A text and its style on a terminal: bold, dim, red, green, yellow or none."""
 
 _WIDTH = 20
-_LONGEST_LIST = 4
 _LONGEST_KERNEL = 80
 _MOST_KERNELS = 12
 _WORK = ("mm", "linear", "gemm", "matmul", "conv", "attention", "quant", "dot")
@@ -51,7 +51,7 @@ def _finding(mark: str, finding: Finding, style: str) -> Iterator[Line]:
     by = f"{finding.step}: " if finding.step else ""
     yield f"  {mark:<11}  {by}{finding.message} [{finding.code}]", style
     if finding.modules:
-        yield f"               {_listed(finding.modules)}", "dim"
+        yield f"               {listed(finding.modules)}", "dim"
 
 
 def _claims(claims: Sequence[ClaimAudit]) -> Iterator[Line]:
@@ -69,7 +69,7 @@ def _claims(claims: Sequence[ClaimAudit]) -> Iterator[Line]:
         if claim.mask_structure is not None:
             parts.append(f"{claim.mask_structure} {_HOLDS[each.holds_structure]}")
         if claim.kernels:
-            parts.append(f"kernels {_listed(claim.kernels)} -> {_listed(each.kernels) or 'none'}")
+            parts.append(f"kernels {listed(claim.kernels)} -> {listed(each.kernels) or 'none'}")
         flags = ("smaller", claim.is_smaller), ("faster", claim.is_faster), ("retrained", claim.is_retrained)
         yield f"  {claim.step:<{width}} {'; '.join([*parts, *(name for name, is_set in flags if is_set)])}", ""
 
@@ -106,7 +106,7 @@ def _left_out(modules: Sequence[ModuleAudit]) -> Iterator[Line]:
     if reasons:
         yield from _heading("left out")
     for reason, names in reasons.items():
-        yield f"  {_listed(names)}: {reason}", ""
+        yield f"  {listed(names)}: {reason}", ""
 
 
 def _kernels(audit: Audit, full: bool) -> Iterator[Line]:
@@ -139,8 +139,3 @@ def _heading(text: str) -> Iterator[Line]:
 
 def _or_dash(value: float | None) -> str:
     return _DASH if value is None else three_digits(value)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LONGEST_LIST])
-    return shown if len(names) <= _LONGEST_LIST else f"{shown} and {len(names) - _LONGEST_LIST} more"

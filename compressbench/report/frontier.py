@@ -91,11 +91,11 @@ def frontier(catalog: Catalog, contenders: Sequence[Contender], asked: Asked, wa
     """
     metric = _metric(contenders, asked.metric)
     rival_of = rivals_of(catalog, contenders, asked.rivals, asked.task_rivals)
-    family = [each for each in contenders if not rival_of.get(each.at)]
+    family = [each for each in contenders if each.at not in rival_of]
     cost, cost_note = _cost(family, asked.cost)
-    if any(rival_of.values()):
+    if rival_of:
         contenders, spread_note = with_spread(catalog, contenders, cost)
-        family = [each for each in contenders if not rival_of.get(each.at)]
+        family = [each for each in contenders if each.at not in rival_of]
         cost_note = " ".join(filter(None, (cost_note, spread_note)))
     front = front_of(family, (metric, cost), watermark, catalog.row(contenders[0].at).conditions)
     scale = Scale.of(front)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compressbench.core.bits_law import FEWEST, BitsLaw, fit_bits_law, why_no_law
-from compressbench.core.curve_fits import Fits
-from compressbench.core.curve_forms import value_at
-from compressbench.core.isotonic import Monotony, monotony
+from compressbench.core.curve_fits import Fits, errors_above_zero
+from compressbench.core.isotonic import Monotony, levels_of, monotony
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier_levels import Scale
-from compressbench.report.frontier_rivals import Member
+from compressbench.report.frontier_rivals import Member, baseline_among
 
 BITS = "effective_bits"
 
@@ -50,20 +49,17 @@ def checks_of(
 
 def _gap(members: Sequence[Member], fits: Fits, fitted_to: Sequence[int]) -> Gap:
     points = [members[at].point for at in fitted_to]
-    known = [point.quality_error for point in points if point.quality_error > 0]
-    first = min(point.cost for point in points)
-    parameters = [each.value / first if each.name in ("tau", "m") else each.value for each in fits.chosen.parameters]
+    levels, errors = levels_of(points), errors_above_zero([point.quality_error for point in points])
     gaps = []
-    for at, point, level in zip(fitted_to, points, monotony(points).fitted, strict=True):
-        above = value_at(fits.chosen.form, parameters, point.cost / first) - level
-        error = (point.quality_error or min(known, default=1.0)) * fits.inflation
-        gaps.append(Gap(at, above, abs(above) / error))
+    for at, point, level, error in zip(fitted_to, points, levels, errors, strict=True):
+        above = fits.quality_at(point.cost) - level
+        gaps.append(Gap(at, above, abs(above) / (error * fits.inflation)))
     return max(gaps, key=lambda gap: gap.in_errors)
 
 
 def _laws(catalog: Catalog, members: Sequence[Member], seed: int) -> tuple[dict[str, BitsLaw], str]:
     """Of each method that quantized enough rows of the family and did nothing else to their weights."""
-    base = next((each for each in members if not each.rival and each.contender.is_baseline), None)
+    base = baseline_among(members)
     if base is None:
         return {}, "no baseline has both numbers, which losses are relative to"
     rows: dict[str, list[Member]] = {}

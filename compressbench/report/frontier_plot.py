@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from itertools import product
 from typing import NamedTuple, cast
 
-from compressbench.core.names import one_line
 from compressbench.core.returns import Point
 from compressbench.report.catalog import Catalog
 from compressbench.report.frontier import Frontier
@@ -18,6 +16,7 @@ from compressbench.report.frontier_rivals import SMALLER_DENSE, Member
 from compressbench.report.pareto import Entry
 from compressbench.report.pareto_plot import plot
 from compressbench.report.rows import Row
+from compressbench.report.svg_parts import hint, label, picture, straight
 from compressbench.report.words import title
 
 _WIDTH, _HEIGHT = 640, 400
@@ -101,26 +100,19 @@ def to_svg(catalog: Catalog, found: Frontier) -> str:
     qualities = [*bars, *(each.quality for each in curve)]
     axes = _Axes.of([point.cost for point in points], qualities)
     stop = axes.x(points[found.returns.stop].cost)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="sans-serif" '
-        'font-size="11" fill="currentColor" stroke="none">',
-        f"<title>{_text(title(found.metric))} against {_text(words.cost_title)}</title>",
-        *_frame(axes, words),
-        *_curve(axes, found),
-        *_lines(axes, found),
-    ]
+    parts = [*_frame(axes, words), *_curve(axes, found), *_lines(axes, found)]
     if found.returns.beyond:
-        parts.append(_line(stop, _TOP, stop, _HEIGHT - _BOTTOM, "4 4"))
+        parts.append(straight(stop, _TOP, stop, _HEIGHT - _BOTTOM, "4 4"))
         anchor = "start" if stop < _WIDTH / 2 else "end"
-        parts.append(_label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
+        parts.append(label(stop + (4 if anchor == "start" else -4), _HEIGHT - _BOTTOM - 6, "returns stop", anchor))
     parts += [part for at in range(len(points)) for part in _row(axes, found, at)]
     parts += _names(axes, found)
     if found.rivals or found.smaller:
         kinds = dict.fromkeys([*(each.rival for each in found.rivals), *([SMALLER_DENSE] if found.smaller else [])])
-        parts.append(_label(_LEFT, _HEIGHT - 2, f"squares: {', '.join(kinds)}", opacity=0.8))
+        parts.append(label(_LEFT, _HEIGHT - 2, f"squares: {', '.join(kinds)}", opacity=0.8))
     if found.front.watermark:
-        parts.append(_label(_WIDTH / 2, 14, found.front.watermark, "middle"))
-    return "\n".join([*parts, "</svg>", ""])
+        parts.append(label(_WIDTH / 2, 14, found.front.watermark, "middle"))
+    return picture(_WIDTH, _HEIGHT, f"{title(found.metric)} against {words.cost_title}", parts)
 
 
 def _bar(point: Point) -> tuple[float, float]:
@@ -129,34 +121,19 @@ def _bar(point: Point) -> tuple[float, float]:
     return point.quality - half, point.quality + half
 
 
-def _text(text: str) -> str:
-    shown = one_line(text)
-    return escape(shown if len(shown) <= 2 * _LONGEST else f"{shown[: 2 * _LONGEST]}…")
-
-
-def _label(x: float, y: float, text: str, anchor: str = "start", opacity: float = 1.0) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" opacity="{opacity:g}">{_text(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, dashes: str = "", width: float = 1.0) -> str:
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="currentColor" stroke-width="{width:g}" opacity="0.6"{dashed}/>'
-
-
 def _frame(axes: _Axes, words: Words) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
     costs, levels = axes.ticks()
     scale = " (log scale)" if axes.is_log else ""
     return [
-        _line(_LEFT, _TOP, _LEFT, bottom),
-        _line(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
-        *(_line(axes.x(cost), bottom, axes.x(cost), bottom + 4) for cost in costs),
-        *(_label(axes.x(cost), bottom + 18, words.cost(cost), "middle") for cost in costs),
-        *(_line(_LEFT, axes.y(level), _WIDTH - _RIGHT, axes.y(level), width=0.2) for level in levels[1:]),
-        *(_label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in levels),
-        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 40, f"{words.cost_title}{scale}", "middle"),
-        _label(_LEFT, _TOP - 10, f"{title(words.found.metric)}, better above"),
+        straight(_LEFT, _TOP, _LEFT, bottom),
+        straight(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
+        *(straight(axes.x(cost), bottom, axes.x(cost), bottom + 4) for cost in costs),
+        *(label(axes.x(cost), bottom + 18, words.cost(cost), "middle") for cost in costs),
+        *(straight(_LEFT, axes.y(level), _WIDTH - _RIGHT, axes.y(level), width=0.2) for level in levels[1:]),
+        *(label(_LEFT - 6, axes.y(level) + 4, words.level(level), "end") for level in levels),
+        label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 40, f"{words.cost_title}{scale}", "middle"),
+        label(_LEFT, _TOP - 10, f"{title(words.found.metric)}, better above"),
     ]
 
 
@@ -170,7 +147,7 @@ def _curve(axes: _Axes, found: Frontier) -> list[str]:
     return [
         f'<polygon points="{" ".join([*there, *back])}" opacity="0.12"/>',
         f'<polyline points="{middle}" fill="none" stroke="currentColor" stroke-width="1.5" opacity="0.7"/>',
-        _label(_WIDTH - _RIGHT, _TOP - 10, f"curve: {found.fits.chosen.form}, modelled", "end"),
+        label(_WIDTH - _RIGHT, _TOP - 10, f"curve: {found.fits.chosen.form}, modelled", "end"),
     ]
 
 
@@ -191,10 +168,10 @@ def _row(axes: _Axes, found: Frontier, at: int) -> list[str]:
         if is_rival
         else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"'
     )
-    hint = f"<title>{_text(_label_of(found, at))}</title>"
-    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint}</{"rect" if is_rival else "circle"}>']
+    end = "</rect>" if is_rival else "</circle>"
+    parts = [f'{shape} fill="{fill}" stroke="currentColor">{hint(_label_of(found, at))}{end}']
     if high > low:
-        parts.append(_line(x, axes.y(low), x, axes.y(high)))
+        parts.append(straight(x, axes.y(low), x, axes.y(high)))
     return parts
 
 
@@ -213,8 +190,8 @@ def _names(axes: _Axes, found: Frontier) -> list[str]:
     is_first = [at in found.returns.front or bool(each.rival) or at in found.smaller
                 for at, each in enumerate(found.members)]  # fmt: skip
     for at in sorted(range(len(found.members)), key=lambda at: not is_first[at]):
-        label = found.members[at].label
-        shown = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+        name = found.members[at].label
+        shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
         x, y, width = axes.x(found.points[at].cost), axes.y(found.points[at].quality), 6.0 * len(shown)
         sides = (True, False) if x < _WIDTH / 2 else (False, True)
         for is_right, below in product(sides, (-7, 4, 15, -19, 27)):
@@ -223,7 +200,7 @@ def _names(axes: _Axes, found: Frontier) -> list[str]:
             if _fits(box) and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 edge = x + 8 if is_right else x - 8
-                parts.append(_label(edge, y + below, shown, "start" if is_right else "end", 1 if is_first[at] else 0.6))
+                parts.append(label(edge, y + below, shown, "start" if is_right else "end", 1 if is_first[at] else 0.6))
                 break
     return parts
 

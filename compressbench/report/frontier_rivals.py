@@ -80,11 +80,16 @@ def _cell(catalog: Catalog, contender: Contender, name: str) -> float | None:
     return None if cell is None else cell.value
 
 
+def baseline_among(members: Sequence[Member]) -> Member | None:
+    """The family's cheapest baseline."""
+    return next((each for each in members if not each.rival and each.contender.is_baseline), None)
+
+
 def smaller_dense(catalog: Catalog, members: Sequence[Member]) -> tuple[int, ...]:
     """Places of the family's own smaller dense models, such as a distilled student: fewer parameters than the baseline's,
     none of them zeros, and none of fewer bits than a half-precision number has.
     """
-    base = next((each for each in members if not each.rival and each.contender.is_baseline), None)
+    base = baseline_among(members)
     size = None if base is None else _cell(catalog, base.contender, "num_parameters")
     return tuple(
         at

@@ -24,7 +24,7 @@ from compressbench.report.frontier_words import (
 from compressbench.report.pareto_words import heading
 from compressbench.report.plain import escape, markdown_line
 from compressbench.report.recommend_words import print_lines
-from compressbench.report.terminal import LONGEST_NAME, Grid, Lines, TableColumn
+from compressbench.report.terminal import Grid, Lines, TableColumn, name_lines
 from compressbench.report.words import title
 
 _STYLES = {"gain shown": "green", "no gain shown": "red", "below the smallest gain": "red"}
@@ -84,9 +84,11 @@ def _lines(words: Words) -> Iterator[list[list[str]]]:
 
 def _name(cells: Sequence[Sequence[str]]) -> Lines:
     (label, *marks), said = cells[0], cells[1]
-    shown = one_line(label)
-    parts: Lines = [(shown[at : at + LONGEST_NAME], "bold") for at in range(0, max(1, len(shown)), LONGEST_NAME)]
-    return [*parts, *((f"  {word}", _STYLES.get(word, "")) for word in said), *((f"  {mark}", "") for mark in marks)]
+    return [
+        *name_lines(label),
+        *((f"  {word}", _STYLES.get(word, "")) for word in said),
+        *((f"  {mark}", "") for mark in marks),
+    ]
 
 
 def to_markdown(catalog: Catalog, found: Frontier) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from compressbench.core.curve_fits import Fit, Parameter
+from compressbench.core.curve_fits import COSTS, Fit, Parameter
+from compressbench.core.names import listed
 from compressbench.core.returns import Step
 from compressbench.core.units import three_digits
 from compressbench.report.frontier_numbers import Words
@@ -130,7 +131,7 @@ def fit_sentences(words: Words) -> Iterator[str]:
     parameters = "; ".join(parameter_text(words, each) for each in chosen.parameters)
     yield (
         f"Curve through {rows}, modelled: {chosen.form}, {FORMULAS[chosen.form]}, E1 = "
-        f"{words.cost(min(point.cost for point in fits.curve))}: {parameters}."
+        f"{words.cost(fits.first_cost)}: {parameters}."
     )
     others = ", ".join(_against(fit, chosen) for fit in fits.fits if fit.form != chosen.form)
     alike = f" AICc can't tell it from {' and '.join(fits.alike)}; leave-one-out decided." if fits.alike else ""
@@ -155,7 +156,7 @@ def parameter_text(words: Words, each: Parameter) -> str:
     is_level = each.name in ("q", "q1", "q_inf")
     if is_level:
         text = words.level
-    elif each.name in ("tau", "m"):
+    elif each.name in COSTS:
         text = words.cost
     else:
         text = words.gain if each.name in ("a", "s") else three_digits
@@ -174,13 +175,13 @@ def notes(words: Words) -> Iterator[str]:
         member.label for at, member in enumerate(found.members) if at not in found.returns.front and not member.rival
     ]
     if off:
-        yield f"Not on the front, something else is as good for less: {_several(off)}."
+        yield f"Not on the front, something else is as good for less: {listed(off, _LISTED)}."
     reasons: dict[tuple[str, str], list[str]] = {}
     for each in found.unplaced:
         if not each.rival:
             reasons.setdefault((each.name, each.reason), []).append(each.label)
     for (name, reason), labels in reasons.items():
-        yield f"NOT RANKED {_several(labels)}: {f'{title(name)}: ' if name else ''}{reason}"
+        yield f"NOT RANKED {listed(labels, _LISTED)}: {f'{title(name)}: ' if name else ''}{reason}"
     yield from [found.cost_note] if found.cost_note else []
     yield from _sources(words)
     yield from _meaning(words)
@@ -208,8 +209,3 @@ def _meaning(words: Words) -> Iterator[str]:
         "relative gain over relative extra cost. Costs taken by a clock or a meter are the baseline's times the paired "
         "ratio, not the row's own."
     )
-
-
-def _several(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:_LISTED])
-    return shown if len(labels) <= _LISTED else f"{shown} and {len(labels) - _LISTED} more"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from compressbench.core.dominance import num_draws_for
+from compressbench.core.names import listed
 from compressbench.core.ranking import written
 from compressbench.core.units import three_digits
 from compressbench.report.catalog import Catalog
@@ -18,7 +19,6 @@ from compressbench.report.words import DASH, title, value_text
 
 MOST_SHOWN = 500
 """So many rows of a front are read by people at most, those that are likeliest to be on it."""
-_LISTED = 4
 
 
 class Line(NamedTuple):
@@ -163,6 +163,4 @@ def _how(front: Front) -> Iterator[str]:
 
 
 def _several(names: list[str]) -> str:
-    distinct = list(dict.fromkeys(name for name in names if name))
-    shown = ", ".join(distinct[:_LISTED])
-    return shown if len(distinct) <= _LISTED else f"{shown} and {len(distinct) - _LISTED} more"
+    return listed(list(dict.fromkeys(name for name in names if name)))

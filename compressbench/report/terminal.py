@@ -124,10 +124,14 @@ def print_table(rows: Sequence[Row], heading: str = "", *, full: bool = False, c
 
 
 def _name(row: Row) -> Lines:
-    name = one_line(row.candidate)
-    parts = [name[start : start + LONGEST_NAME] for start in range(0, max(1, len(name)), LONGEST_NAME)]
     status = [] if row.status == "ok" else [(one_line(row.status), "red")]
-    return [(part, "bold") for part in parts] + status
+    return name_lines(row.candidate) + status
+
+
+def name_lines(name: str) -> Lines:
+    """A long name in several lines."""
+    shown = one_line(name)
+    return [(shown[at : at + LONGEST_NAME], "bold") for at in range(0, max(1, len(shown)), LONGEST_NAME)]
 
 
 def _cell(row: Row, name: str) -> Lines:

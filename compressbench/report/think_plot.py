@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from compressbench.core.statistics import Interval
 from compressbench.core.units import humanize
-from compressbench.report.frontier_plot import _label, _line, _text
+from compressbench.report.svg_parts import hint, label, picture, straight
 from compressbench.report.think import Point, Thinking
 from compressbench.report.think_words import accuracy_word
 
@@ -39,24 +39,21 @@ def to_svg(found: Thinking) -> str:
     axes = _Axes(min(joules), max(joules), min(1.0, 1.05 * top) or 1.0)
     bottom = _HEIGHT - _BOTTOM
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="sans-serif" '
-        'font-size="11" fill="currentColor" stroke="none">',
-        f"<title>{_text(accuracy_word(found))} against joules a question</title>",
-        _line(_LEFT, _TOP, _LEFT, bottom),
-        _line(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
-        *(_label(axes.x(each), bottom + 16, humanize(each, "J"), "middle") for each in _ticks(axes)),
+        straight(_LEFT, _TOP, _LEFT, bottom),
+        straight(_LEFT, bottom, _WIDTH - _RIGHT, bottom),
+        *(label(axes.x(each), bottom + 16, humanize(each, "J"), "middle") for each in _ticks(axes)),
         *(
-            _label(_LEFT - 6, axes.y(share * axes.top) + 4, f"{100 * share * axes.top:.0f} %", "end")
+            label(_LEFT - 6, axes.y(share * axes.top) + 4, f"{100 * share * axes.top:.0f} %", "end")
             for share in (0, 0.5, 1)
         ),
-        _label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 36, "modelled joules a question (log scale)", "middle"),
-        _label(_LEFT, _TOP - 10, f"{accuracy_word(found)}; each point has twice the samples of the one before"),
+        label((_LEFT + _WIDTH - _RIGHT) / 2, bottom + 36, "modelled joules a question (log scale)", "middle"),
+        label(_LEFT, _TOP - 10, f"{accuracy_word(found)}; each point has twice the samples of the one before"),
     ]
     for place, line in enumerate(lines):
         parts += _drawn(axes, line, place, found.label(place)) if line else []
     if found.watermark:
-        parts.append(_label(_WIDTH / 2, 14, found.watermark, "middle"))
-    return "\n".join([*parts, "</svg>", ""])
+        parts.append(label(_WIDTH / 2, 14, found.watermark, "middle"))
+    return picture(_WIDTH, _HEIGHT, f"{accuracy_word(found)} against joules a question", parts)
 
 
 def _shown(point: Point) -> Interval:
@@ -74,7 +71,7 @@ def _drawn(axes: _Axes, line: list[tuple[Point, Interval]], place: int, name: st
     ends = " ".join(f"{x:.1f},{axes.y(shown.value):.1f}" for x, shown in places)
     parts = [
         f'<polyline points="{ends}" fill="none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}">'
-        f"<title>{_text(name)}</title></polyline>"
+        f"{hint(name)}</polyline>"
     ]
     for x, shown in places:
         low, high = axes.y(max(0.0, shown.low)), axes.y(min(axes.top, shown.high))
@@ -83,4 +80,4 @@ def _drawn(axes: _Axes, line: list[tuple[Point, Interval]], place: int, name: st
     row = _TOP + 16 * place
     right = _WIDTH - _RIGHT + 16
     parts.append(f'<path d="M{right} {row}h18" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>')
-    return [*parts, _label(right + 24, row + 4, name)]
+    return [*parts, label(right + 24, row + 4, name)]

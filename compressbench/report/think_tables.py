@@ -10,7 +10,7 @@ from rich.text import Text
 from compressbench.core.names import one_line
 from compressbench.core.units import humanize
 from compressbench.report.recommend_words import print_lines
-from compressbench.report.terminal import LONGEST_NAME, Grid, Lines, TableColumn
+from compressbench.report.terminal import Grid, Lines, TableColumn, name_lines
 from compressbench.report.think import Pair, Thinking
 from compressbench.report.think_words import (
     accuracy_word,
@@ -49,7 +49,7 @@ def _samples(found: Thinking) -> Grid:
         for number, point in enumerate(line.points):
             samples, *rest = point_cells(point, found)
             shown = [(f"k = {samples[0]}", "dim")]
-            names.append([*_name(line.variant.label), *shown] if number == 0 else shown)
+            names.append([*name_lines(line.variant.label), *shown] if number == 0 else shown)
             cells.append(rest)
     return _grid("candidate", names, point_headers(found)[1:], cells)
 
@@ -61,7 +61,7 @@ def _print_against(found: Thinking, pairs: Sequence[Pair], console: Console) -> 
     print_lines(console, [text], "bold", 0)
     budgets = pairs[0].budgets
     headers = [f"k = {each.num_reference}, {humanize(each.joules, 'J')}" for each in budgets]
-    names = [_name(found.label(pair.other)) for pair in pairs]
+    names = [name_lines(found.label(pair.other)) for pair in pairs]
     cells = [[budget_cells(each) for each in pair.budgets] for pair in pairs]
     console.print(_grid("candidate", names, headers, cells), crop=False)
 
@@ -75,8 +75,3 @@ def _grid(name: str, names: list[Lines], headers: Sequence[str], cells: Sequence
         for at, header in enumerate(headers)
     ]
     return Grid(TableColumn.of(name, names), columns)
-
-
-def _name(label: str) -> Lines:
-    shown = one_line(label)
-    return [(shown[at : at + LONGEST_NAME], "bold") for at in range(0, max(1, len(shown)), LONGEST_NAME)]

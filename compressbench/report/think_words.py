@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 
 from compressbench.core.equal_energy import Budget, sign_of
+from compressbench.core.names import listed
 from compressbench.core.statistics import Interval
 from compressbench.core.units import humanize, three_digits
 from compressbench.report.think import Pair, Point, Thinking
@@ -30,7 +31,7 @@ def answer(found: Thinking) -> Iterator[str]:
     yield f"At equal energy {_deploy(found)}; {_reversals(found)}."
     last = found.leaders[-1]
     if last.not_worse:
-        others = _several([found.label(at) for at in last.not_worse])
+        others = listed([found.label(at) for at in last.not_worse], _LISTED)
         yield (
             f"At {humanize(last.joules, 'J')} a question {found.label(last.best)} has {accuracy_word(found)} "
             f"{percent(last.accuracy)}; not shown to be worse there: {others}."
@@ -53,7 +54,7 @@ def _reversals(found: Thinking) -> str:
     turned = [pair for pair in found.pairs if pair.is_reversed]
     if not turned:
         return f"no ranking of {len(found.pairs)} pairs is shown to have reversed from one sample each to equal energy"
-    names = _several([_turn(found, pair) for pair in turned])
+    names = listed([_turn(found, pair) for pair in turned], _LISTED)
     return f"{len(turned)} of {len(found.pairs)} rankings reversed from one sample each to equal energy: {names}"
 
 
@@ -73,7 +74,7 @@ def _unshown(found: Thinking) -> Iterator[str]:
         and any(each.difference is not None and each.difference.value * pair.at_one.value < 0 for each in pair.budgets)
     ]
     if turned:
-        yield f"By value alone, not shown, {len(turned)} more turned: {_several(turned)}."
+        yield f"By value alone, not shown, {len(turned)} more turned: {listed(turned, _LISTED)}."
 
 
 def percent(interval: Interval | None) -> str:
@@ -135,7 +136,7 @@ def notes(found: Thinking) -> Iterator[str]:
         for kind, source in sorted(kinds):
             yield f"{unit}: modelled, counted tokens times the rate of a token, which is {kind} ({source})."
         for reason in dict.fromkeys(c.reason for c in each if c.price is None):
-            names = _several([v.label for v, c in zip(variants, each, strict=True) if c.reason == reason])
+            names = listed([v.label for v, c in zip(variants, each, strict=True) if c.reason == reason], _LISTED)
             yield f"No {unit.lower()} of {names}: {reason}."
     yield (
         "Rates are those of the workload's batch, whatever k is: a queue of questions fills it. A prompt is read once for "
@@ -153,7 +154,7 @@ def notes(found: Thinking) -> Iterator[str]:
         "choices of k."
     )
     for reason in dict.fromkeys(each.reason for each in found.skipped):
-        yield f"NOT COMPARED {_several([each.label for each in found.skipped if each.reason == reason])}: {reason}"
+        yield f"NOT COMPARED {listed([each.label for each in found.skipped if each.reason == reason], _LISTED)}: {reason}"
 
 
 def _of_selection(found: Thinking) -> str:
@@ -163,8 +164,3 @@ def _of_selection(found: Thinking) -> str:
     if "majority" in selects:
         return "A vote runs no model, it compares k short strings: 0 tokens, and less than the meter resolves."
     return "Nothing selects: coverage needs a check that knows the right answer, and its joules are not in these."
-
-
-def _several(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"

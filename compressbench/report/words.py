@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from compressbench.core.names import listed
 from compressbench.core.units import humanize, significant, three_digits
 from compressbench.report.quality_words import WORST, quality_lines, quality_notes, stratum_lines, worst_stratum
 from compressbench.report.rows import Cell, Row
@@ -179,9 +180,4 @@ def _grouped(mark: str, reasons: Iterable[tuple[str, str]]) -> list[str]:
     places: dict[str, dict[str, None]] = {}
     for reason, place in reasons:
         places.setdefault(reason, {})[place] = None
-    return [f"{mark} {_listed(list(found))}: {reason}" for reason, found in places.items()]
-
-
-def _listed(places: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(places[:most])
-    return shown if len(places) <= most else f"{shown} and {len(places) - most} more"
+    return [f"{mark} {listed(list(found))}: {reason}" for reason, found in places.items()]

@@ -17,11 +17,11 @@ from compressbench.core.questions import SampleRow, Watch
 from compressbench.core.spec import content_hash
 from compressbench.data.documents import Documents
 from compressbench.models.handle import ModelHandle
-from compressbench.tasks.answer_filters import extracted, filtered, is_match, relevant
+from compressbench.tasks.answer_filters import extracted, filtered, is_match
 from compressbench.tasks.batching import longest_input, padded
 from compressbench.tasks.pass_at_k import pass_at_k
 from compressbench.tasks.prompting import Prompted, Row
-from compressbench.tasks.selection import Sampled, Scored, Select, chosen, compared, expected, score_texts
+from compressbench.tasks.selection import Sampled, Scored, Select, chosen, expected, score_texts, vote_of
 
 
 class _Samples(NamedTuple):
@@ -179,7 +179,7 @@ class Generation(Prompted):
         if self.select == "none":
             del scores[f"pass@{self.pass_k[0]}"]
         else:
-            keys = [compared(relevant(each, self.regexes_to_ignore, self.ignore_case)) for each in found.answers]
+            keys = [vote_of(each, self.regexes_to_ignore, self.ignore_case) for each in found.answers]
             sampled = Sampled(keys, found.is_right, scored.scores if scored else ())
             at = chosen(self.select, sampled)
             score = float(found.is_right[at])

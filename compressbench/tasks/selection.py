@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from compressbench.core.protocols import Session, Written
 from compressbench.core.selection import MOST_EXACT, best_of_accuracy, majority_accuracy, voted
-from compressbench.tasks.answer_filters import INVALID
+from compressbench.tasks.answer_filters import INVALID, relevant
 from compressbench.tasks.log_likelihood import Batching, Pair, likelihoods
 from compressbench.tasks.pass_at_k import pass_at_k
 
@@ -29,20 +29,16 @@ class Sampled(NamedTuple):
     scores: Sequence[float] = ()
 
 
-def compared(answer: str) -> str:
-    """An answer as a vote; "" has none."""
-    return "" if answer == INVALID else answer
+def vote_of(answer: str, ignored: Sequence[str], ignore_case: bool) -> str:
+    """What of an answer is compared; "" where none was found, which has no vote."""
+    return "" if answer == INVALID else relevant(answer, ignored, ignore_case)
 
 
 def chosen(select: Select, sampled: Sampled) -> int:
     """The number of the sample whose answer is given: of equally common or likely ones the first."""
     if select == "best-of-n":
         return max(range(len(sampled.scores)), key=lambda at: sampled.scores[at])
-    if select == "none" or not any(sampled.answers):
-        return 0
-    number_of = {answer: at for at, answer in enumerate(dict.fromkeys(sampled.answers))}
-    winner = voted([number_of[answer] if answer else -1 for answer in sampled.answers])
-    return list(sampled.answers).index(list(number_of)[winner])
+    return 0 if select == "none" else sampled.answers.index(voted(sampled.answers, blank=""))
 
 
 def budgets(num_samples: int) -> list[int]:

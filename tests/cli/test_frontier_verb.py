@@ -10,6 +10,7 @@ from pathlib import Path
 import frontier_parts as parts
 import pytest
 import record_builder as build
+from reading_verbs import text_within
 
 from compressbench.cli.main import call
 from compressbench.records.record import Record
@@ -30,13 +31,9 @@ def folder(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_it_says_where_returns_stop_and_shows_every_step(
-    folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+    folder: str, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    assert call(["frontier", folder, "--cost", "size"]) == 0
-    printed = capsys.readouterr().out
-    assert max(map(len, printed.splitlines())) <= width
-    text = " ".join(printed.split())
+    text = text_within(capsys, width, "frontier", folder, "--cost", "size")
     assert "Above 27.0 MB (four) nothing more is shown to be gained" in text
     assert "returns stop here" in text
     assert "accuracy, better above" in text

@@ -48,9 +48,9 @@ def test_many_samples_are_drawn_and_agree_with_the_exact_mean(monkeypatch: pytes
 
 
 def test_the_first_of_equally_common_answers_is_voted_and_no_answer_has_no_vote() -> None:
-    assert voted([2, 1, 1, 2]) == 2
-    assert voted([-1, -1, 3]) == 3
-    assert voted([-1]) == -1
+    assert voted([2, 1, 1, 2], blank=-1) == 2
+    assert voted([-1, -1, 3], blank=-1) == 3
+    assert voted([-1], blank=-1) == -1
 
 
 def test_best_of_k_is_the_mean_over_all_choices() -> None:

@@ -12,7 +12,7 @@ from compressbench.core.protocols import Written
 from compressbench.models.handle import ModelHandle
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.tasks.generation import Generation
-from compressbench.tasks.selection import Sampled, budgets, chosen, expected, score_texts
+from compressbench.tasks.selection import Sampled, budgets, chosen, expected, score_texts, vote_of
 from compressbench.testing import tiny_causal_lm
 
 SAMPLED = GSM8K | {"num_samples": 4, "temperature": 0.8}
@@ -23,6 +23,10 @@ def test_the_commonest_answer_is_given_and_of_equals_the_first() -> None:
     assert chosen("majority", Sampled(["8", "7", "7", "9"], [False, True, True, False])) == 1
     assert chosen("majority", Sampled(["", "", "7"], [False, False, True])) == 2, "no answer has no vote"
     assert chosen("majority", Sampled(["", ""], [False, False])) == 0
+
+
+def test_what_no_filter_found_has_no_vote_whatever_is_ignored() -> None:
+    assert [vote_of(answer, [r"\W"], False) for answer in ("[invalid]", "1,000", "7.")] == ["", "1000", "7"]
 
 
 def test_the_likeliest_text_is_given_and_of_equals_the_first() -> None:
