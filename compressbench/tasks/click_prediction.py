@@ -136,8 +136,8 @@ class ClickPrediction(FromData):
             column = arrow.column(name)
             if column.null_count:
                 raise DataError("a needed value is missing", where=f"{self.data}, column '{name}'", got="null")
-            columns["label" if name == self.label_column else name] = column.to_pylist()
-        columns["label"] = _clicks(columns["label"], where)
+            columns[name] = column.to_pylist()
+        columns["label"] = _clicks(columns.pop(self.label_column), where)
         return Samples(self.data, split, revision, tuple(map(str, range(arrow.num_rows))), columns, None)
 
 
@@ -165,7 +165,9 @@ def _entropy(rate: float) -> float:
 
 
 def _clicks(values: list[Any], where: str) -> list[int]:
-    numbers, _ = to_labels([int(value) if isinstance(value, bool) else value for value in values], None, where)
+    numbers, names = to_labels([int(value) if isinstance(value, bool) else value for value in values], None, where)
+    if names is not None:  # numbered by the alphabet, "no click" would be a click
+        raise DataError("a click is 1 or 0", where=where, got=f"names, such as {names[0]!r}"[:80])
     if max(numbers, default=0) > 1:
         raise DataError("a click is 1 or 0", where=where, got=str(max(numbers)))
     return numbers

@@ -160,6 +160,20 @@ def test_a_label_that_is_no_click_is_refused(change: dict[str, Any], complaint: 
         ClickPrediction(data=str(tmp_path)).load()
 
 
+def test_names_of_labels_are_refused_because_the_alphabet_would_say_which_is_a_click(tmp_path: Path) -> None:
+    write(tmp_path, [{**row, "label": "click" if row["label"] else "no click"} for row in ROWS])
+    with pytest.raises(DataError, match="a click is 1 or 0"):
+        ClickPrediction(data=str(tmp_path)).load()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_another_column_of_the_name_label_does_not_stand_in_for_the_clicks(is_first: bool, tmp_path: Path) -> None:
+    clicked = [int(str(row["label"])) for row in ROWS]
+    write(tmp_path, [{"label": 0, "clicked": c} if is_first else {"clicked": c, "label": 0} for c in clicked])
+    found = ClickPrediction(data=str(tmp_path), label_column="clicked").load()
+    assert found.columns == {"label": clicked}
+
+
 def test_a_column_that_the_model_reads_must_be_there(tmp_path: Path) -> None:
     write(tmp_path, [{name: value for name, value in row.items() if name != "item"} for row in ROWS])
     with pytest.raises(ModelError, match="reads a column 'item'"):
