@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from compressbench.core.names import did_you_mean
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
-from compressbench.data.samples import Samples, check_limit, read_rows_table, to_labels
+from compressbench.data.samples import Samples, check_columns, check_limit, column_values, read_rows_table, to_labels
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
 from compressbench.tasks.from_data import FromData
@@ -126,19 +127,13 @@ class ClickPrediction(FromData):
         if limit is not None:
             check_limit(limit, self.data)
         table, revision = read_rows_table(self.data, split, self.revision, self.config)
+        check_columns(table, self.data, {"label": self.label_column})
+        if limit is not None:
+            table = replace(table, arrow=table.arrow.slice(0, limit))
+        columns = {name: column_values(table, self.data, name) for name in table.arrow.column_names}
         where = f"{self.data}, column '{self.label_column}'"
-        names = table.arrow.column_names
-        if self.label_column not in names:
-            raise DataError("no such column", where=where, do=did_you_mean(self.label_column, names))
-        arrow = table.arrow if limit is None else table.arrow.slice(0, limit)
-        columns: dict[str, list[Any]] = {}
-        for name in names:
-            column = arrow.column(name)
-            if column.null_count:
-                raise DataError("a needed value is missing", where=f"{self.data}, column '{name}'", got="null")
-            columns[name] = column.to_pylist()
         columns["label"] = _clicks(columns.pop(self.label_column), where)
-        return Samples(self.data, split, revision, tuple(map(str, range(arrow.num_rows))), columns, None)
+        return Samples(self.data, split, revision, tuple(map(str, range(table.arrow.num_rows))), columns, None)
 
 
 def area_under_curve(values: Sequence[float], clicks: Sequence[int]) -> float:

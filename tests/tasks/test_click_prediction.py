@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
@@ -172,6 +174,16 @@ def test_another_column_of_the_name_label_does_not_stand_in_for_the_clicks(is_fi
     write(tmp_path, [{"label": 0, "clicked": c} if is_first else {"clicked": c, "label": 0} for c in clicked])
     found = ClickPrediction(data=str(tmp_path), label_column="clicked").load()
     assert found.columns == {"label": clicked}
+
+
+def test_a_column_of_clicks_must_be_there_and_rows_in_it(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    with pytest.raises(DataError, match=r"no column 'lable' for the label.*label"):
+        ClickPrediction(data=str(tmp_path), label_column="lable").load()
+    empty = pa.table({"label": pa.array([], pa.int8())})
+    pq.write_table(empty, tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="the data set is empty"):
+        ClickPrediction(data=str(tmp_path), split="none").load()
 
 
 def test_a_column_that_the_model_reads_must_be_there(tmp_path: Path) -> None:
