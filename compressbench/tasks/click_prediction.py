@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import CellError, DataError, ModelError, NotFiniteError, UnsupportedError
+from compressbench.core.errors import CellError, DataError, ModelError, UnsupportedError
 from compressbench.core.names import did_you_mean
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
@@ -17,9 +17,11 @@ from compressbench.core.questions import SampleRow, Watch
 from compressbench.data.samples import Samples, check_columns, check_limit, column_values, read_rows_table, to_labels
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
+from compressbench.tasks.batching import batches_in_order
 from compressbench.tasks.from_data import FromData
+from compressbench.tasks.labels import require_finite
 from compressbench.tasks.leakage import refuse_evaluation_data
-from compressbench.tasks.spread import num_workload_batches, spread
+from compressbench.tasks.spread import workload_samples
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +70,7 @@ class ClickPrediction(FromData):
     ) -> list[SampleRow]:
         rows: list[SampleRow] = []
         with progress.bar("evaluate", len(samples)) as bar:
-            for start in range(0, len(samples), self.batch_size):
-                indices = range(start, min(start + self.batch_size, len(samples)))
+            for indices in batches_in_order(len(samples), self.batch_size):
                 logits = session(_inputs(handle, samples, indices))
                 rows += _rows(samples, indices, logits)
                 watch.logits([samples.ids[index] for index in indices], logits)
@@ -114,14 +115,14 @@ class ClickPrediction(FromData):
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
         """Impressions, each as wide as the model's columns, whatever `sequence_length` says."""
-        return [_inputs(handle, samples, each) for each in _workload(samples, batch_size)]
+        return [_inputs(handle, samples, each) for each in workload_samples(len(samples), batch_size)]
 
     def workload_targets(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[list[int]]:
         """1 for every impression of `workload_batches` that was clicked, else 0."""
         labels = samples.columns["label"]
-        return [[int(labels[index]) for index in each] for each in _workload(samples, batch_size)]
+        return [[int(labels[index]) for index in each] for each in workload_samples(len(samples), batch_size)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         if limit is not None:
@@ -168,12 +169,6 @@ def _clicks(values: list[Any], where: str) -> list[int]:
     return numbers
 
 
-def _workload(samples: Samples, batch_size: int) -> list[list[int]]:
-    count = num_workload_batches(len(samples), batch_size)
-    chosen = spread(len(samples), count * batch_size)
-    return [chosen[index * batch_size : (index + 1) * batch_size] for index in range(count)]
-
-
 def _inputs(handle: ModelHandle, samples: Samples, indices: Sequence[int]) -> dict[str, torch.Tensor]:
     chosen = {name: [samples.columns[name][index] for index in indices] for name in handle.tokenizer.columns}
     inputs: dict[str, torch.Tensor] = handle.tokenizer(chosen)
@@ -182,10 +177,7 @@ def _inputs(handle: ModelHandle, samples: Samples, indices: Sequence[int]) -> di
 
 def _rows(samples: Samples, indices: Sequence[int], logits: torch.Tensor) -> list[SampleRow]:
     """Of logits (rows x 2). Raises NotFiniteError for logits that are no numbers."""
-    if not bool(logits.isfinite().all()):
-        raise NotFiniteError(
-            "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
-        )
+    require_finite(logits)
     logs = logits.double().log_softmax(dim=-1).tolist()
     rows = []
     for index, both in zip(indices, logs, strict=True):
