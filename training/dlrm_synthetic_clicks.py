@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from scipy.stats import rankdata
 
 from compressbench.data import synthetic_clicks
 from compressbench.data.synthetic_clicks import COUNTS, SEED, SIZES, VERSION, Clicks, generate
 from compressbench.models.click_features import ClickFeatures
 from compressbench.models.dlrm import DlrmConfig, DlrmForClickPrediction
+from compressbench.tasks.click_prediction import area_under_curve
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = ROOT / "compressbench/data/embedded/synthetic-clicks"
@@ -89,13 +89,7 @@ def scores(model: DlrmForClickPrediction, data: dict[str, torch.Tensor]) -> dict
     logits = model(**{name: values for name, values in data.items() if name != "labels"}).logits.double()
     labels = data["labels"]
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
-    return {"log_loss": loss, "auc": auc((logits[:, 1] - logits[:, 0]).numpy(), labels.numpy())}
-
-
-def auc(values: np.ndarray, labels: np.ndarray) -> float:
-    """The rank-sum statistic: the chance that a click is ranked above what wasn't clicked."""
-    clicks = int(labels.sum())
-    return float((rankdata(values)[labels == 1].sum() - clicks * (clicks + 1) / 2) / (clicks * (len(labels) - clicks)))
+    return {"log_loss": loss, "auc": area_under_curve((logits[:, 1] - logits[:, 0]).tolist(), labels.tolist())}
 
 
 def main() -> None:
@@ -129,6 +123,7 @@ def main() -> None:
     features.save_pretrained(options.out)
     stored = DlrmForClickPrediction.from_pretrained(options.out, dtype=torch.float32)
     expected, reached = synthetic_clicks.log_loss_bounds(test)
+    oracle_auc = area_under_curve(test.probability.tolist(), test.label.tolist())
     found = scores(stored, inputs(features, test))
     in_tables = sum(table.weight.numel() for table in stored.tables)
     report = {
@@ -136,7 +131,7 @@ def main() -> None:
         "num_parameters": stored.num_parameters(), "parameters_in_tables": in_tables,
         "click_rate": round(float(test.label.mean()), 4), "test_log_loss": round(found["log_loss"], 4),
         "test_auc": round(found["auc"], 4), "oracle_log_loss": round(reached, 4),
-        "oracle_expected_log_loss": round(expected, 4), "oracle_auc": round(auc(test.probability, test.label), 4),
+        "oracle_expected_log_loss": round(expected, 4), "oracle_auc": round(oracle_auc, 4),
         "seconds": round(seconds), "torch": torch.__version__, "curve": curve,
     }  # fmt: skip
     (options.out / "training.json").write_text(json.dumps(report, indent=1) + "\n")

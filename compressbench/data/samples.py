@@ -78,9 +78,9 @@ def load_samples(
     if limit is not None:
         check_limit(limit, source)
     table, found = read_rows_table(source, split, revision, config)
-    _check_columns(table, source, columns)
+    check_columns(table, source, columns)
     num_rows = table.arrow.num_rows if limit is None else min(limit, table.arrow.num_rows)
-    values = {role: _column(table, source, name) for role, name in columns.items()}
+    values = {role: column_values(table, source, name) for role, name in columns.items()}
     label_names = None
     for role in TEXT_ROLES & values.keys():
         _check_texts(values[role], f"{source}, column '{columns[role]}'")
@@ -145,7 +145,8 @@ def check_limit(limit: int, source: str) -> None:
         raise DataError("at least one sample is needed", where=source, got=f"limit {limit}")
 
 
-def _check_columns(table: Table, source: str, columns: Mapping[str, str]) -> None:
+def check_columns(table: Table, source: str, columns: Mapping[str, str]) -> None:
+    """Raise DataError if one of the columns, by role, isn't there, or there are no rows."""
     known = table.arrow.column_names
     for role, name in columns.items():
         if known and name not in known:
@@ -159,7 +160,8 @@ def _check_columns(table: Table, source: str, columns: Mapping[str, str]) -> Non
         raise DataError("the data set is empty", where=source, got="0 rows")
 
 
-def _column(table: Table, source: str, name: str) -> list[Any]:
+def column_values(table: Table, source: str, name: str) -> list[Any]:
+    """Raises DataError where one is null."""
     column = table.arrow.column(name)
     values: list[Any] = column.to_pylist()
     if column.null_count:

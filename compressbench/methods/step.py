@@ -12,7 +12,10 @@ from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from compressbench.models.parts import Choice
+    from compressbench.models.stored_embedding import Tables
 
 
 class Step(Spec):
@@ -36,6 +39,25 @@ class LinearStep(Step):
         from compressbench.models.parts import choose_linears
 
         return choose_linears(handle.model, self.targets, self.ignore)
+
+
+class TableStep(Step):
+    """A step on tables of vectors (embeddings). Tied ones are left alone, and those of which `misfit` says why."""
+
+    targets: tuple[str, ...] = Field(
+        (), description="module names, parts of them, or re: patterns; default: all tables"
+    )
+    ignore: tuple[str, ...] = Field((), description="the same for tables to leave out")
+
+    def choose(self, handle: ModelHandle) -> Tables:
+        """The tables to work on and the reasons for leaving others. Raises UnsupportedError if there is none."""
+        from compressbench.models.stored_embedding import choose_tables
+
+        return choose_tables(handle.model, self.targets, self.ignore, self.misfit)
+
+    def misfit(self, table: nn.Embedding) -> str:
+        """Why the step can't work on this table, or ""."""
+        raise NotImplementedError
 
 
 def quantized_claim(step: str, choice: Choice, bits: float, *, kernels: tuple[str, ...] = ()) -> Claim:

@@ -8,7 +8,7 @@ filling the gaps with random weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,34 +36,49 @@ _VERSIONS = ("compressbench", "torch", "transformers", "safetensors")
 def write_model(model: nn.Module, folder: Path) -> None:
     """Weights and configuration into `folder`, in as many bytes as the layers store."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, StoredLayer)}
-    with quiet():
-        if not layers:
+    if not layers:
+        with quiet():
             model.save_pretrained(folder)  # type: ignore[operator]
-            return
-        config: Any = model.config
-        config.architectures = [type(model).__name__]
+        return
+    write_config(model, folder)
+    write_tensors(_tensors(model, layers), folder / TENSORS)
+
+
+def write_config(model: nn.Module, folder: Path) -> None:
+    """What save_pretrained writes besides weights."""
+    config: Any = model.config
+    config.architectures = [type(model).__name__]
+    with quiet():
         config.save_pretrained(folder)
         if getattr(model, "generation_config", None) is not None:
             model.generation_config.save_pretrained(folder)  # type: ignore[union-attr, operator]
-    save_file(_tensors(model, layers), folder / TENSORS, metadata={"format": "pt"})
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    # a clone, because safetensors refuses views of one memory
+    whole = {name: each.detach().cpu().clone(memory_format=torch.contiguous_format) for name, each in tensors.items()}
+    save_file(whole, path, metadata={"format": "pt"})
 
 
 def _tensors(model: nn.Module, layers: Mapping[str, StoredLayer]) -> dict[str, torch.Tensor]:
-    """Everything that has to be stored, by name; what shares its memory once."""
+    """Everything that has to be stored, by name."""
     leaves = {name: layer for name, layer in layers.items() if not layer.is_container}
-    inside = tuple(f"{name}." for name in leaves)
     found = {
         f"{name}.{part}": tensor for name, layer in leaves.items() for part, tensor in layer.stored_tensors().items()
     }
+    return found | dict(plain_tensors(model, leaves))
+
+
+def plain_tensors(model: nn.Module, layers: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors outside of these layers, by name; what shares its memory once."""
+    inside = tuple(f"{name}." for name in layers)
     seen: set[tuple[int, int]] = set()
     for name, tensor in model.state_dict().items():
         place = (tensor.data_ptr(), tensor.numel())
         if name.startswith(inside) or (place in seen and tensor.numel()):
             continue
         seen.add(place)
-        found[name] = tensor
-    # a clone, because safetensors refuses views of one memory
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
+        yield name, tensor
 
 
 def save_artefact(handle: ModelHandle, folder: Path, about: Mapping[str, Any]) -> None:

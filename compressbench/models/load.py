@@ -50,13 +50,7 @@ def load_model(
     if not quantized:  # an artefact's layers keep the formats in which they were saved
         cast_weights(model, getattr(torch, spec.dtype))
     model = model.to(device).eval()
-    source = ModelSource(
-        id=spec.id,
-        revision=revision,
-        trust_remote_code=spec.trust_remote_code,
-        architecture=type(model).__name__,
-        dtype=quantized or spec.dtype,
-    )
+    source = _source(spec, revision, model, quantized or spec.dtype)
     return ModelHandle(model, tokenizer, source, head, quantized or spec.dtype, device, supplies or Supplies())
 
 
@@ -71,14 +65,17 @@ def _load_without_weights(spec: ModelSpec, head: str, device: str, supplies: Sup
             model, tokenizer = without_weights(spec, head, str(folder or spec.id), options)
     except _LOADING_FAILS_WITH as error:
         raise _explain(spec, head, error) from error
-    source = ModelSource(
+    return ModelHandle(model, tokenizer, _source(spec, revision, model, spec.dtype), head, spec.dtype, device, supplies)
+
+
+def _source(spec: ModelSpec, revision: str, model: PreTrainedModel, weights: str) -> ModelSource:
+    return ModelSource(
         id=spec.id,
         revision=revision,
         trust_remote_code=spec.trust_remote_code,
         architecture=type(model).__name__,
-        dtype=spec.dtype,
+        dtype=weights,
     )
-    return ModelHandle(model, tokenizer, source, head, spec.dtype, device, supplies)
 
 
 def _load(spec: ModelSpec, head: str) -> tuple[PreTrainedModel, Any, str, str]:

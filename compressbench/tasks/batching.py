@@ -1,4 +1,4 @@
-"""Token lists into batches."""
+"""Samples and token lists into batches."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ class Size(NamedTuple):
     padded: int
     extra: int = 0
     sequences: int = 1
+
+
+def batches_in_order(num_samples: int, batch_size: int) -> list[range]:
+    """Indices in batches of `batch_size`, the last one perhaps smaller, in the order of the data."""
+    return [range(start, min(start + batch_size, num_samples)) for start in range(0, num_samples, batch_size)]
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

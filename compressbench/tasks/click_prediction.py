@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressbench.core.errors import CellError, DataError, ModelError, NotFiniteError, UnsupportedError
+from compressbench.core.errors import CellError, DataError, ModelError, UnsupportedError
 from compressbench.core.names import did_you_mean
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.questions import SampleRow, Watch
-from compressbench.data.samples import Samples, check_limit, read_rows_table, to_labels
+from compressbench.data.samples import Samples, check_columns, check_limit, column_values, read_rows_table, to_labels
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
+from compressbench.tasks.batching import batches_in_order
 from compressbench.tasks.from_data import FromData
+from compressbench.tasks.labels import require_finite
 from compressbench.tasks.leakage import refuse_evaluation_data
-from compressbench.tasks.spread import num_workload_batches, spread
+from compressbench.tasks.spread import workload_samples
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +70,7 @@ class ClickPrediction(FromData):
     ) -> list[SampleRow]:
         rows: list[SampleRow] = []
         with progress.bar("evaluate", len(samples)) as bar:
-            for start in range(0, len(samples), self.batch_size):
-                indices = range(start, min(start + self.batch_size, len(samples)))
+            for indices in batches_in_order(len(samples), self.batch_size):
                 logits = session(_inputs(handle, samples, indices))
                 rows += _rows(samples, indices, logits)
                 watch.logits([samples.ids[index] for index in indices], logits)
@@ -113,32 +115,26 @@ class ClickPrediction(FromData):
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
         """Impressions, each as wide as the model's columns, whatever `sequence_length` says."""
-        return [_inputs(handle, samples, each) for each in _workload(samples, batch_size)]
+        return [_inputs(handle, samples, each) for each in workload_samples(len(samples), batch_size)]
 
     def workload_targets(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[list[int]]:
         """1 for every impression of `workload_batches` that was clicked, else 0."""
         labels = samples.columns["label"]
-        return [[int(labels[index]) for index in each] for each in _workload(samples, batch_size)]
+        return [[int(labels[index]) for index in each] for each in workload_samples(len(samples), batch_size)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         if limit is not None:
             check_limit(limit, self.data)
         table, revision = read_rows_table(self.data, split, self.revision, self.config)
+        check_columns(table, self.data, {"label": self.label_column})
+        if limit is not None:
+            table = replace(table, arrow=table.arrow.slice(0, limit))
+        columns = {name: column_values(table, self.data, name) for name in table.arrow.column_names}
         where = f"{self.data}, column '{self.label_column}'"
-        names = table.arrow.column_names
-        if self.label_column not in names:
-            raise DataError("no such column", where=where, do=did_you_mean(self.label_column, names))
-        arrow = table.arrow if limit is None else table.arrow.slice(0, limit)
-        columns: dict[str, list[Any]] = {}
-        for name in names:
-            column = arrow.column(name)
-            if column.null_count:
-                raise DataError("a needed value is missing", where=f"{self.data}, column '{name}'", got="null")
-            columns["label" if name == self.label_column else name] = column.to_pylist()
-        columns["label"] = _clicks(columns["label"], where)
-        return Samples(self.data, split, revision, tuple(map(str, range(arrow.num_rows))), columns, None)
+        columns["label"] = _clicks(columns.pop(self.label_column), where)
+        return Samples(self.data, split, revision, tuple(map(str, range(table.arrow.num_rows))), columns, None)
 
 
 def area_under_curve(values: Sequence[float], clicks: Sequence[int]) -> float:
@@ -165,16 +161,12 @@ def _entropy(rate: float) -> float:
 
 
 def _clicks(values: list[Any], where: str) -> list[int]:
-    numbers, _ = to_labels([int(value) if isinstance(value, bool) else value for value in values], None, where)
+    numbers, names = to_labels([int(value) if isinstance(value, bool) else value for value in values], None, where)
+    if names is not None:  # numbered by the alphabet, "no click" would be a click
+        raise DataError("a click is 1 or 0", where=where, got=f"names, such as {names[0]!r}"[:80])
     if max(numbers, default=0) > 1:
         raise DataError("a click is 1 or 0", where=where, got=str(max(numbers)))
     return numbers
-
-
-def _workload(samples: Samples, batch_size: int) -> list[list[int]]:
-    count = num_workload_batches(len(samples), batch_size)
-    chosen = spread(len(samples), count * batch_size)
-    return [chosen[index * batch_size : (index + 1) * batch_size] for index in range(count)]
 
 
 def _inputs(handle: ModelHandle, samples: Samples, indices: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -185,10 +177,7 @@ def _inputs(handle: ModelHandle, samples: Samples, indices: Sequence[int]) -> di
 
 def _rows(samples: Samples, indices: Sequence[int], logits: torch.Tensor) -> list[SampleRow]:
     """Of logits (rows x 2). Raises NotFiniteError for logits that are no numbers."""
-    if not bool(logits.isfinite().all()):
-        raise NotFiniteError(
-            "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
-        )
+    require_finite(logits)
     logs = logits.double().log_softmax(dim=-1).tolist()
     rows = []
     for index, both in zip(indices, logs, strict=True):

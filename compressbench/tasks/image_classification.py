@@ -16,10 +16,11 @@ from compressbench.data.images import MODES, decode_image, image_bytes, require_
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
+from compressbench.tasks.batching import batches_in_order
 from compressbench.tasks.from_data import FromData
 from compressbench.tasks.labels import check_labels, likeliest
 from compressbench.tasks.leakage import refuse_evaluation_data
-from compressbench.tasks.spread import num_workload_batches, spread
+from compressbench.tasks.spread import workload_samples
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +74,7 @@ class ImageClassification(FromData):
     ) -> list[SampleRow]:
         rows: list[SampleRow] = []
         with progress.bar("evaluate", len(samples)) as bar:
-            for start in range(0, len(samples), self.batch_size):
-                indices = range(start, min(start + self.batch_size, len(samples)))
+            for indices in batches_in_order(len(samples), self.batch_size):
                 logits = session({"pixel_values": _pixels(handle, samples, indices)})
                 rows += _rows(samples, indices, likeliest(logits))
                 watch.logits([samples.ids[index] for index in indices], logits)
@@ -104,14 +104,14 @@ class ImageClassification(FromData):
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[Batch]:
         """Pictures at the size that the model reads, whatever `sequence_length` says."""
-        return [{"pixel_values": _pixels(handle, samples, each)} for each in _workload(samples, batch_size)]
+        return [{"pixel_values": _pixels(handle, samples, each)} for each in workload_samples(len(samples), batch_size)]
 
     def workload_targets(
         self, handle: ModelHandle, samples: Samples, batch_size: int, sequence_length: int
     ) -> list[list[int]]:
         """The label of every picture of `workload_batches`."""
         labels = samples.columns["label"]
-        return [[int(labels[index]) for index in each] for each in _workload(samples, batch_size)]
+        return [[int(labels[index]) for index in each] for each in workload_samples(len(samples), batch_size)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         columns = {"image": self.image_column, "label": self.label_column}
@@ -152,12 +152,6 @@ class _LabelledImages(Sequence[Batch]):
         chosen = self.order[start : start + self.batch_size]
         labels = [self.samples.columns["label"][at] for at in chosen]
         return {"pixel_values": _pixels(self.handle, self.samples, chosen), "labels": torch.tensor(labels)}
-
-
-def _workload(samples: Samples, batch_size: int) -> list[list[int]]:
-    count = num_workload_batches(len(samples), batch_size)
-    chosen = spread(len(samples), count * batch_size)
-    return [chosen[index * batch_size : (index + 1) * batch_size] for index in range(count)]
 
 
 def _pixels(handle: ModelHandle, samples: Samples, indices: Sequence[int]) -> torch.Tensor:

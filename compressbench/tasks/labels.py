@@ -32,11 +32,16 @@ def check_labels(handle: ModelHandle, samples: Samples, num_labels: int) -> None
         )
 
 
-def likeliest(logits: torch.Tensor) -> list[tuple[int, float]]:
-    """The likeliest label of each row and its probability. Raises NotFiniteError for logits that are no numbers."""
+def require_finite(logits: torch.Tensor) -> None:
+    """Raise NotFiniteError for logits that are no numbers."""
     if not bool(logits.isfinite().all()):
         raise NotFiniteError(
             "the model gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
         )
+
+
+def likeliest(logits: torch.Tensor) -> list[tuple[int, float]]:
+    """The likeliest label of each row and its probability. Raises NotFiniteError for logits that are no numbers."""
+    require_finite(logits)
     probabilities, labels = logits.float().softmax(dim=-1).max(dim=-1)
     return [(int(label), min(float(p), 1.0)) for label, p in zip(labels, probabilities, strict=True)]

@@ -15,8 +15,9 @@ from compressbench.data.audio import Sound, audio_bytes, decode_wav
 from compressbench.data.samples import Samples, load_samples
 from compressbench.data.sources import Form
 from compressbench.models.handle import ModelHandle
+from compressbench.tasks.batching import batches_in_order
 from compressbench.tasks.from_data import FromData
-from compressbench.tasks.spread import num_workload_batches, spread
+from compressbench.tasks.spread import workload_samples
 from compressbench.tasks.transcripts import prompt_of, require_length, write
 from compressbench.tasks.word_errors import Normalizer, count_word_errors, normalizer_of, require_jiwer
 
@@ -84,8 +85,7 @@ class SpeechRecognition(FromData):
         prompt, normalize = prompt_of(handle, self.language), normalizer_of(self.normalizer, handle.tokenizer.tokenizer)
         rows: list[SampleRow] = []
         with progress.bar("evaluate", len(samples)) as bar:
-            for start in range(0, len(samples), self.batch_size):
-                indices = range(start, min(start + self.batch_size, len(samples)))
+            for indices in batches_in_order(len(samples), self.batch_size):
                 sounds = self._sounds(handle, samples, indices)
                 written = write(handle, _features(handle, sounds), prompt, self.max_new_tokens)
                 for index, sound, tokens in zip(indices, sounds, written, strict=True):
@@ -115,10 +115,8 @@ class SpeechRecognition(FromData):
     ) -> list[Batch]:
         """Sounds, and for the decoder the first `sequence_length` tokens of prompt and text, repeated where they end."""
         require_length(handle, sequence_length, "Lower workload.sequence_length.")
-        count = num_workload_batches(len(samples), batch_size)
-        chosen = spread(len(samples), count * batch_size)
-        parts = [chosen[index * batch_size : (index + 1) * batch_size] for index in range(count)]
-        return [self._workload(handle, samples, part, sequence_length) for part in parts]
+        chosen = workload_samples(len(samples), batch_size)
+        return [self._workload(handle, samples, indices, sequence_length) for indices in chosen]
 
     def _workload(self, handle: ModelHandle, samples: Samples, indices: Sequence[int], length: int) -> Batch:
         import torch

@@ -25,6 +25,13 @@ def spread(num_samples: int, count: int) -> list[int]:
     return [(index * num_samples // count) % num_samples for index in range(count)]
 
 
+def workload_samples(num_samples: int, batch_size: int) -> list[list[int]]:
+    """Which samples each batch of a workload has."""
+    count = num_workload_batches(num_samples, batch_size)
+    chosen = spread(num_samples, count * batch_size)
+    return [chosen[index * batch_size : (index + 1) * batch_size] for index in range(count)]
+
+
 def shaped_batches(
     handle: ModelHandle, tokens: torch.Tensor, shape: tuple[int, int], what: str, where: str
 ) -> list[Batch]:

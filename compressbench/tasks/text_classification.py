@@ -16,7 +16,7 @@ from compressbench.tasks import batching
 from compressbench.tasks.from_data import FromData
 from compressbench.tasks.labels import check_labels, likeliest
 from compressbench.tasks.leakage import refuse_evaluation_data
-from compressbench.tasks.spread import num_workload_batches, spread
+from compressbench.tasks.spread import num_workload_batches, spread, workload_samples
 
 
 class TextClassification(FromData):
@@ -129,9 +129,8 @@ class TextClassification(FromData):
         """The label of every text of `workload_batches`. Those are cut at sequence_length, so that what is scored against
         them is the accuracy at the shapes that were timed, and not the task's.
         """
-        count = num_workload_batches(len(samples), batch_size)
-        labels = [int(samples.columns["label"][index]) for index in spread(len(samples), count * batch_size)]
-        return [labels[index * batch_size : (index + 1) * batch_size] for index in range(count)]
+        labels = samples.columns["label"]
+        return [[int(labels[index]) for index in each] for each in workload_samples(len(samples), batch_size)]
 
     def _load(self, split: str, limit: int | None) -> Samples:
         columns = {"text": self.text_column, "label": self.label_column}

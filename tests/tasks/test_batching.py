@@ -10,6 +10,7 @@ from compressbench.tasks.batching import (
     Size,
     batches_by_length,
     batches_by_tokens,
+    batches_in_order,
     encode,
     longest_input,
     pad,
@@ -20,6 +21,11 @@ from compressbench.testing import tiny_causal_lm, tiny_tokenizer
 
 FAST = settings(max_examples=50, deadline=None, database=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 30), max_size=300)
+
+
+def test_batches_in_order_are_full_but_for_the_last() -> None:
+    assert [list(batch) for batch in batches_in_order(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert batches_in_order(0, 3) == []
 
 
 @FAST

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
@@ -158,6 +160,30 @@ def test_a_label_that_is_no_click_is_refused(change: dict[str, Any], complaint: 
     write(tmp_path, [*ROWS, {**ROWS[0], **change}])
     with pytest.raises(DataError, match=complaint):
         ClickPrediction(data=str(tmp_path)).load()
+
+
+def test_names_of_labels_are_refused_because_the_alphabet_would_say_which_is_a_click(tmp_path: Path) -> None:
+    write(tmp_path, [{**row, "label": "click" if row["label"] else "no click"} for row in ROWS])
+    with pytest.raises(DataError, match="a click is 1 or 0"):
+        ClickPrediction(data=str(tmp_path)).load()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_another_column_of_the_name_label_does_not_stand_in_for_the_clicks(is_first: bool, tmp_path: Path) -> None:
+    clicked = [int(str(row["label"])) for row in ROWS]
+    write(tmp_path, [{"label": 0, "clicked": c} if is_first else {"clicked": c, "label": 0} for c in clicked])
+    found = ClickPrediction(data=str(tmp_path), label_column="clicked").load()
+    assert found.columns == {"label": clicked}
+
+
+def test_a_column_of_clicks_must_be_there_and_rows_in_it(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    with pytest.raises(DataError, match=r"no column 'lable' for the label.*label"):
+        ClickPrediction(data=str(tmp_path), label_column="lable").load()
+    empty = pa.table({"label": pa.array([], pa.int8())})
+    pq.write_table(empty, tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="the data set is empty"):
+        ClickPrediction(data=str(tmp_path), split="none").load()
 
 
 def test_a_column_that_the_model_reads_must_be_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compressbench.core.errors import UnsupportedError
-from compressbench.core.protocols import Facts
+from compressbench.core.protocols import Batch, Facts
 from compressbench.methods.pruning.row_step import RowStep
 from compressbench.models.handle import ModelHandle
 
@@ -38,7 +38,7 @@ class RareRowPruning(RowStep):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         if handle.supplies.training_batches is None:
             raise UnsupportedError("rare-row-pruning counts over training data, and this task has none")
-        tables = self.tables(handle)
+        tables = self.choose(handle)
         batches = handle.supplies.training_batches(self.batch_size, self.max_samples, handle.supplies.seed)
         with _counting(handle, tables.names) as counts:
             num_samples = _run(handle, batches)
@@ -68,7 +68,7 @@ def _counting(handle: ModelHandle, names: Sequence[str]) -> Iterator[dict[str, t
             hook.remove()
 
 
-def _run(handle: ModelHandle, batches: Sequence[object]) -> int:
+def _run(handle: ModelHandle, batches: Sequence[Batch]) -> int:
     """A forward pass over every batch; the number of samples."""
     import torch
 
@@ -77,7 +77,7 @@ def _run(handle: ModelHandle, batches: Sequence[object]) -> int:
     num_samples = 0
     with torch.inference_mode():
         for batch in batches:
-            inputs = inputs_of(handle.model, {name: each for name, each in batch.items() if name != "labels"})  # type: ignore[attr-defined]
+            inputs = inputs_of(handle.model, {name: each for name, each in batch.items() if name != "labels"})
             handle.model(**inputs)
             num_samples += len(next(iter(inputs.values())))
     return num_samples

@@ -23,6 +23,6 @@ class RowPruning(RowStep):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.stored_embedding import table_of
 
-        tables = self.tables(handle)
+        tables = self.choose(handle)
         lengths = {name: table_of(handle.model, name).weight.detach().float().norm(dim=1) for name in tables.names}
         return self.prune(handle, "row-pruning", tables, lengths)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from compressbench.core.protocols import Claim
-from compressbench.methods.step import Step
+from compressbench.methods.step import TableStep
 from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
@@ -18,22 +18,16 @@ if TYPE_CHECKING:
     from compressbench.models.stored_embedding import Tables
 
 
-class RowStep(Step):
+class RowStep(TableStep):
     """The rows of all tables are ranked together, and the lowest share one row in their table."""
 
     sparsity: float = Field(gt=0, lt=1, description="fraction of the rows of all tables that are pruned")
     shared: Literal["mean", "zero"] = Field(
         "mean", description="what stands in for pruned rows: the mean of those of its table, or zeros"
     )
-    targets: tuple[str, ...] = Field(
-        (), description="module names, parts of them, or re: patterns; default: all tables"
-    )
-    ignore: tuple[str, ...] = Field((), description="the same for tables to leave out")
 
-    def tables(self, handle: ModelHandle) -> Tables:
-        from compressbench.models.stored_embedding import choose_tables
-
-        return choose_tables(handle.model, self.targets, self.ignore, _misfit)
+    def misfit(self, table: nn.Embedding) -> str:
+        return "" if table.num_embeddings > 1 else "a table of one row"
 
     def prune(
         self, handle: ModelHandle, step: str, tables: Tables, scores: Mapping[str, torch.Tensor], **notes: int
@@ -70,10 +64,6 @@ def lowest(scores: Mapping[str, torch.Tensor], fraction: float) -> dict[str, tor
     mask[together.argsort(stable=True)[: int(fraction * len(together))]] = True
     parts = torch.split(mask.flip(0), [len(score) for score in scores.values()])
     return {name: part.to(score.device) for (name, score), part in zip(scores.items(), parts, strict=True)}
-
-
-def _misfit(table: nn.Embedding) -> str:
-    return "" if table.num_embeddings > 1 else "a table of one row"
 
 
 def _no_gain(handle: ModelHandle, name: str, is_pruned: torch.Tensor) -> str:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compressbench.core.protocols import Claim, Facts
-from compressbench.methods.step import Step
+from compressbench.methods.step import TableStep
 from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class EmbeddingQuantization(Step):
+class EmbeddingQuantization(TableStep):
     """Uniform quantization of embedding tables row by row (Guan et al. 2019, arXiv:1911.02079).
 
     Rows are packed for real and dequantized as they are looked up, by PyTorch's kernels on CPU, so that a look-up reads
@@ -32,10 +32,6 @@ class EmbeddingQuantization(Step):
     search: bool = Field(
         False, description="search each row's range for the least squared error, as the paper does; at 4 and 2 bits"
     )
-    targets: tuple[str, ...] = Field(
-        (), description="module names, parts of them, or re: patterns; default: all tables"
-    )
-    ignore: tuple[str, ...] = Field((), description="the same for tables to leave out")
 
     @model_validator(mode="after")
     def _searches_where_that_is_known(self) -> EmbeddingQuantization:
@@ -46,9 +42,9 @@ class EmbeddingQuantization(Step):
     def apply(self, handle: ModelHandle) -> ModelHandle:
         from compressbench.models.parts import replace_module
         from compressbench.models.rowwise_embedding import RowwiseEmbedding
-        from compressbench.models.stored_embedding import choose_tables, table_of
+        from compressbench.models.stored_embedding import table_of
 
-        tables = choose_tables(handle.model, self.targets, self.ignore, self._misfit)
+        tables = self.choose(handle)
         for name in tables.names:
             weight = table_of(handle.model, name).weight
             replace_module(handle.model, name, RowwiseEmbedding.quantize(weight, self.bits, search=self.search))
@@ -61,7 +57,7 @@ class EmbeddingQuantization(Step):
         )
         return handle.with_model(handle.model, claim=claim, num_tables=len(tables.names))
 
-    def _misfit(self, table: nn.Embedding) -> str:
+    def misfit(self, table: nn.Embedding) -> str:
         width = table.embedding_dim
         if width * self.bits % 8:
             return f"{width} values of {self.bits} bits don't fill whole bytes"

@@ -6,17 +6,16 @@ Packed by the library compressed-tensors itself, in its layout `pack-quantized`:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from compressbench.core.errors import MissingDependencyError, UnsupportedError
+from compressbench.models.artefact import plain_tensors, write_config, write_tensors
 from compressbench.models.packed_linear import PackedLinear
-from compressbench.models.quiet import quiet
 from compressbench.models.stored_layer import StoredLayer
 
 if TYPE_CHECKING:
@@ -43,16 +42,12 @@ def write(handle: ModelHandle, folder: Path) -> str:
     """Weights, configuration and tokenizer. Raises UnsupportedError with the reason for what the engines can't load."""
     schemes = schemes_of(handle)
     model: Any = handle.model
-    tensors = dict(_dense_tensors(model, schemes))
+    tensors = dict(plain_tensors(model, schemes))
     for name in schemes:
         tensors.update({f"{name}.{part}": each for part, each in packed_tensors(model.get_submodule(name)).items()})
-    with quiet():
-        model.config.save_pretrained(folder)
-        if getattr(model, "generation_config", None) is not None:
-            model.generation_config.save_pretrained(folder)
-    _add_to_config(folder / "config.json", model, _quantization_config(model, schemes))
-    whole = {name: each.detach().cpu().clone(memory_format=torch.contiguous_format) for name, each in tensors.items()}
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    write_config(model, folder)
+    _add_to_config(folder / "config.json", _quantization_config(model, schemes))
+    write_tensors(tensors, folder / "model.safetensors")
     handle.tokenizer.save_pretrained(folder)
     return _note(schemes)
 
@@ -162,18 +157,6 @@ def _require_one_scheme_where_fused(schemes: Mapping[str, Scheme]) -> None:
                 )
 
 
-def _dense_tensors(model: nn.Module, schemes: Mapping[str, Scheme]) -> Iterator[tuple[str, torch.Tensor]]:
-    """All other tensors; what shares its memory once."""
-    inside = tuple(f"{name}." for name in schemes)
-    seen: set[tuple[int, int]] = set()
-    for name, tensor in model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.numel())
-        if name.startswith(inside) or place in seen:
-            continue
-        seen.add(place)
-        yield name, tensor
-
-
 def _quantization_config(model: nn.Module, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
     """One group per scheme. A single one is for all linear layers but those named, as vLLM's own examples are."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
@@ -199,8 +182,7 @@ def _quantization_config(model: nn.Module, schemes: Mapping[str, Scheme]) -> dic
     return data
 
 
-def _add_to_config(path: Path, model: nn.Module, quantization: Mapping[str, Any]) -> None:
+def _add_to_config(path: Path, quantization: Mapping[str, Any]) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["architectures"] = [type(model).__name__]
     config["quantization_config"] = quantization
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

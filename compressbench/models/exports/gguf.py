@@ -16,7 +16,7 @@ from compressbench.core.errors import MissingDependencyError, UnsupportedError
 from compressbench.models.exports.gguf_blocks import blocks_of, permute_rows
 from compressbench.models.exports.gguf_tokenizer import Vocabulary, vocabulary_of
 from compressbench.models.exports.safetensors import dense_model
-from compressbench.models.stored_layer import StoredLayer
+from compressbench.models.size import stored_layers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,7 +172,7 @@ def _add_tensor(writer: Any, name: str, tensor: Tensor) -> None:
 
 
 def _note(model: nn.Module, tensors: dict[str, Tensor]) -> str:
-    stored = sum(isinstance(each, StoredLayer) and not each.is_container for each in model.modules())
+    stored = len(stored_layers(model))
     if not stored:
         return ""
     kept = [each.kind for each in tensors.values() if each.kind.startswith("Q")]

@@ -17,6 +17,7 @@ from compressbench.core.errors import UnsupportedError
 from compressbench.models.handle import ModelHandle
 from compressbench.models.parts import replace_module
 from compressbench.models.quiet import quiet
+from compressbench.models.stored_embedding import StoredEmbedding
 from compressbench.models.stored_layer import StoredLayer
 
 
@@ -39,7 +40,9 @@ def dense_model(model: nn.Module) -> Any:
     return dense
 
 
-def _plain(name: str, layer: nn.Module) -> nn.Linear:
+def _plain(name: str, layer: nn.Module) -> nn.Module:
+    if isinstance(layer, StoredEmbedding):
+        return _plain_table(layer)
     if getattr(layer, "input_scale", None) is not None:
         raise UnsupportedError(
             "a layer divides its inputs, which no plain layer does", where=name, do="Export it to onnx or openvino."
@@ -51,6 +54,16 @@ def _plain(name: str, layer: nn.Module) -> nn.Linear:
     if bias is not None:
         plain.bias = nn.Parameter(bias.detach().to(torch.float32), requires_grad=False)
     return plain.to(_dtype_of(layer))
+
+
+def _plain_table(table: StoredEmbedding) -> nn.Embedding:
+    """In the type of the vectors that it gave."""
+    rows = table.dequantized()
+    with torch.inference_mode():
+        given = table(torch.zeros(1, dtype=torch.int64, device=rows.device))
+    plain = nn.Embedding(table.num_embeddings, table.embedding_dim, device="meta")
+    plain.weight = nn.Parameter(rows.to(given.dtype), requires_grad=False)
+    return plain
 
 
 def _dtype_of(layer: nn.Module) -> torch.dtype:
