@@ -160,13 +160,10 @@ class EndpointSession:
 
         A server's sampler is its own: two engines draw other texts from the same seed.
         """
-        prompts = [prompt for prompt in prompts_of(batch) for _ in range(decoding.num_samples)]
-        numbers = [
-            number for _ in range(len(prompts) // decoding.num_samples) for number in range(decoding.num_samples)
-        ]
-        bodies = [self._writing(prompt, decoding, number) for prompt, number in zip(prompts, numbers, strict=True)]
-        replies = at_once([self._asking(body) for body in bodies], self._options.max_in_flight)
-        for prompt, reply in zip(prompts, replies, strict=True):
+        texts = [(prompt, number) for prompt in prompts_of(batch) for number in range(decoding.num_samples)]
+        asks = [self._asking(self._writing(prompt, decoding, number)) for prompt, number in texts]
+        replies = at_once(asks, self._options.max_in_flight)
+        for (prompt, _), reply in zip(texts, replies, strict=True):
             self._compare_prompt(prompt, reply)
         return [Written(self._ids(reply), reply.finish == "stop") for reply in replies]
 
@@ -248,13 +245,10 @@ class EndpointSession:
 
 def prompts_of(batch: Batch) -> list[list[int]]:
     """Token ids of every row, without its padding."""
-    ids, mask = batch["input_ids"].tolist(), batch.get("attention_mask")
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
     if mask is None:
-        return [list(row) for row in ids]
-    return [
-        [each for each, is_kept in zip(row, kept, strict=True) if is_kept]
-        for row, kept in zip(ids, mask.tolist(), strict=True)
-    ]
+        return list(ids.tolist())
+    return [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
 def _first_id(tokenizer: Any) -> int:
