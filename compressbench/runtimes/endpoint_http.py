@@ -108,7 +108,11 @@ class Http:
             return kept, sent_ns
         sent_ns = self.clock()  # connecting is part of what a user waits for
         kept = self._open()
-        kept.connection.request("POST", path, body=data, headers=dict(headers))
+        try:
+            kept.connection.request("POST", path, body=data, headers=dict(headers))
+        except BaseException:
+            kept.close()
+            raise
         return kept, sent_ns
 
     def _kept(self) -> _Kept | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import pickle
 import ssl
@@ -207,11 +208,27 @@ def test_certificates_are_read_once_and_not_for_every_connection(monkeypatch: py
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", reading)
-    http = Http(parse_address("https://127.0.0.1:9/v1"), 10.0)
+    client = Http(parse_address("https://127.0.0.1:9/v1"), 10.0)
     for _ in range(3):
         with pytest.raises(EndpointError, match="can't be reached"):
-            http.stream("/completions", {})
+            client.stream("/completions", {})
     assert len(read) == 1
+
+
+def test_a_connection_that_breaks_while_a_request_is_sent_is_closed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = list[http.client.HTTPConnection]()
+
+    def request(connection: http.client.HTTPConnection, *_: Any, **__: Any) -> None:
+        broken.append(connection)
+        raise BrokenPipeError
+
+    monkeypatch.setattr(http.client.HTTPConnection, "request", request)
+    with pytest.raises(EndpointError) as caught:
+        Http(parse_address(server.url), 10.0).stream("/completions", {})
+    assert caught.value.kind == "died"
+    assert [each.sock for each in broken] == [None]
 
 
 def test_steps_do_not_reach_a_server(server: Running, handle: ModelHandle) -> None:
