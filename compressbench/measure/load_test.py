@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -17,7 +17,6 @@ from compressbench.measure.endpoint_load import Load, send_load
 from compressbench.measure.goodput import RateResult, ServiceLevel, goodput, judge
 from compressbench.measure.host_energy import host_energy
 from compressbench.runtimes.endpoint import Endpoint
-from compressbench.runtimes.endpoint_address import is_loopback, key_from, parse_address
 from compressbench.runtimes.endpoint_http import Http
 from compressbench.runtimes.endpoint_probe import Dialect, Wishes, probe
 from compressbench.runtimes.endpoint_requests import PATHS, Retries
@@ -98,12 +97,12 @@ def load_test(
 
     Raises EndpointError if the server doesn't answer a probe. What it does under load is a result, whatever it is.
     """
-    http = Http(parse_address(endpoint.url), endpoint.timeout_s, key_from(endpoint.api_key_env))
+    http = endpoint.client()
     try:
         dialect = probe(
             http,
             endpoint.api,
-            _body(endpoint, prompts[0]),
+            endpoint.body(prompts[0]),
             Wishes(
                 endpoint.ignore_eos and asked.forces_length,
                 endpoint.min_tokens and asked.forces_length,
@@ -122,13 +121,12 @@ class _Run:
     ) -> None:
         self._http, self._endpoint, self._prompts = http, endpoint, prompts
         self._asked, self._dialect = asked, dialect
-        self._is_here = is_loopback(http.address)
 
     def report(self, level: ServiceLevel, say: Callable[[str], None]) -> LoadReport:
         asked, results = self._asked, list[RateResult]()
         unit = unit_arrivals(asked.num_requests, asked.seed)
         self._send([0] * _NUM_WARM)
-        with host_energy(asked.device, is_here=self._is_here) as energy:
+        with host_energy(asked.device, is_here=self._endpoint.is_here) as energy:
             for rate in sorted(set(asked.rates_per_s)):
                 say(
                     f"{rate:g} requests per second: {asked.num_requests} of them in about {asked.num_requests / rate:.0f} s"
@@ -148,7 +146,7 @@ class _Run:
         )
         more = {**self._dialect.fields, **length, "temperature": asked.temperature}
         bodies = [
-            {**_body(self._endpoint, prompts[at % len(prompts)]), **more, **self._dialect.unseen(), **self._seeded(at)}
+            {**self._endpoint.body(prompts[at % len(prompts)]), **more, **self._dialect.unseen(), **self._seeded(at)}
             for at in range(len(arrivals))
         ]
         exact = asked.output_tokens if asked.forces_length else None
@@ -167,7 +165,7 @@ class _Run:
             counted_by=self._dialect.counted_by,
             accepted_fields=self._dialect.accepted,
             prefix_cache=endpoint.prefix_cache,
-            is_here=self._is_here,
+            is_here=endpoint.is_here,
             asked=self._asked,
             level=level,
             num_prompts=len(self._prompts),
@@ -177,12 +175,3 @@ class _Run:
             results=tuple(results),
             absent=absent,
         )
-
-
-def _body(endpoint: Endpoint, prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {**endpoint.extra_body, "model": endpoint.model, "stream": True}
-    if endpoint.api == "completions":
-        return {**body, "prompt": prompt}
-    if not isinstance(prompt, str):
-        raise DataError("a chat takes no token ids", do="Give texts, or use the API completions.")
-    return {**body, "messages": [{"role": "user", "content": prompt}]}

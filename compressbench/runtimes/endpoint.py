@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from compressbench.core.deploying import Deployed, KernelUse, RuntimeFacts
-from compressbench.core.errors import InputError, UnsupportedError
+from compressbench.core.errors import DataError, InputError, UnsupportedError
 from compressbench.core.protocols import Batch, Decoding, Written
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
@@ -90,6 +90,19 @@ class Endpoint(Spec):
         """Whether the server runs on this machine, so that its meters see what it does."""
         return is_loopback(parse_address(self.url))
 
+    def client(self) -> Http:
+        """Connections to the server, to be closed. Raises ModelError if the key isn't where it should be."""
+        return Http(parse_address(self.url), self.timeout_s, key_from(self.api_key_env))
+
+    def body(self, prompt: str | list[int]) -> dict[str, Any]:
+        """Of a request for a stream. Raises DataError for a chat of token ids."""
+        body: dict[str, Any] = {**self.extra_body, "model": self.model, "stream": True}
+        if self.api == "completions":
+            return {**body, "prompt": prompt}
+        if not isinstance(prompt, str):
+            raise DataError("a chat takes no token ids", do="Give texts, or use the API completions.")
+        return {**body, "messages": [{"role": "user", "content": prompt}]}
+
     def prepare(self, handle: ModelHandle, device: str) -> EndpointSession:
         """Ask the server what it understands. Raises EndpointError if it doesn't answer, UnsupportedError after steps."""
         if handle.head != "causal-lm":
@@ -108,8 +121,7 @@ class EndpointSession:
 
     def __init__(self, options: Endpoint, handle: ModelHandle, device: str) -> None:
         self.device, self._options, self._tokenizer = device, options, handle.tokenizer
-        address = parse_address(options.url)
-        self._http = Http(address, options.timeout_s, key_from(options.api_key_env))
+        self._http = options.client()
         weakref.finalize(self, self._http.close)  # a session that nobody closes must not leave sockets behind
         self._retries, self._tally = Retries(options.max_retries), Tally()
         self._prompt_tokens: set[tuple[int, int]] = set()
@@ -148,13 +160,10 @@ class EndpointSession:
 
         A server's sampler is its own: two engines draw other texts from the same seed.
         """
-        prompts = [prompt for prompt in prompts_of(batch) for _ in range(decoding.num_samples)]
-        numbers = [
-            number for _ in range(len(prompts) // decoding.num_samples) for number in range(decoding.num_samples)
-        ]
-        bodies = [self._writing(prompt, decoding, number) for prompt, number in zip(prompts, numbers, strict=True)]
-        replies = at_once([self._asking(body) for body in bodies], self._options.max_in_flight)
-        for prompt, reply in zip(prompts, replies, strict=True):
+        texts = [(prompt, number) for prompt in prompts_of(batch) for number in range(decoding.num_samples)]
+        asks = [self._asking(self._writing(prompt, decoding, number)) for prompt, number in texts]
+        replies = at_once(asks, self._options.max_in_flight)
+        for (prompt, _), reply in zip(texts, replies, strict=True):
             self._compare_prompt(prompt, reply)
         return [Written(self._ids(reply), reply.finish == "stop") for reply in replies]
 
@@ -192,13 +201,9 @@ class EndpointSession:
 
     def _body(self, prompt: list[int]) -> dict[str, Any]:
         options = self._options
-        body: dict[str, Any] = {**options.extra_body, "model": options.model, "stream": True}
         if options.api == "completions" and options.prompts == "tokens":
-            return {**body, "prompt": prompt}
-        text = self._tokenizer.decode(prompt, skip_special_tokens=True)
-        if options.api == "completions":
-            return {**body, "prompt": text}
-        return {**body, "messages": [{"role": "user", "content": text}]}
+            return options.body(prompt)
+        return options.body(self._tokenizer.decode(prompt, skip_special_tokens=True))
 
     def _request(self, prompt: list[int]) -> dict[str, Any]:
         return {**self._body(prompt), **self._dialect.fields}
@@ -240,13 +245,10 @@ class EndpointSession:
 
 def prompts_of(batch: Batch) -> list[list[int]]:
     """Token ids of every row, without its padding."""
-    ids, mask = batch["input_ids"].tolist(), batch.get("attention_mask")
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
     if mask is None:
-        return [list(row) for row in ids]
-    return [
-        [each for each, is_kept in zip(row, kept, strict=True) if is_kept]
-        for row, kept in zip(ids, mask.tolist(), strict=True)
-    ]
+        return list(ids.tolist())
+    return [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
 def _first_id(tokenizer: Any) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from compressbench.core.protocols import Clock
@@ -107,7 +108,11 @@ class Http:
             return kept, sent_ns
         sent_ns = self.clock()  # connecting is part of what a user waits for
         kept = self._open()
-        kept.connection.request("POST", path, body=data, headers=dict(headers))
+        try:
+            kept.connection.request("POST", path, body=data, headers=dict(headers))
+        except BaseException:
+            kept.close()
+            raise
         return kept, sent_ns
 
     def _kept(self) -> _Kept | None:
@@ -124,11 +129,16 @@ class Http:
         with self._lock:
             self._free.append(kept)
 
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """Once for all connections: reading the certificates takes some 40 ms, which would be in a time to first token."""
+        return ssl.create_default_context()
+
     def _open(self) -> _Kept:
         address = self.address
         if address.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                address.host, address.port, timeout=self.timeout_s, context=ssl.create_default_context()
+                address.host, address.port, timeout=self.timeout_s, context=self._trust
             )
         else:
             connection = http.client.HTTPConnection(address.host, address.port, timeout=self.timeout_s)

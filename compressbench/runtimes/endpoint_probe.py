@@ -80,11 +80,10 @@ def probe(http: Http, api: str, body: Mapping[str, Any], wishes: Wishes, retries
     `body` has the model and a prompt. Raises EndpointError if the server doesn't even answer without them.
     """
     asker = _Asker(http, PATHS[api], {**body, "stream": True, "max_tokens": _NUM_PROBED}, retries)
-    accepted, fields = asker.accepted(wishes.optional())
-    counted_by = asker.counted_by(fields)
-    if not counted_by and asker.is_fine({**fields, **_LOG_PROBS[api]}, _REFUSED | _CANT):
+    accepted, fields, counted_by = asker.accepted(wishes.optional())
+    if not counted_by:
         with_log_probs = {**fields, **_LOG_PROBS[api]}
-        if by := asker.counted_by(with_log_probs):
+        if by := asker.counted_by(with_log_probs, _REFUSED | _CANT):
             accepted, fields, counted_by = [*accepted, "log-probabilities"], with_log_probs, by
     kept = {name: value for name, value in fields.items() if name not in _PER_REQUEST}
     engine = engine_of(http, str(body.get("model", "")))
@@ -103,24 +102,41 @@ class _Asker:
     def __init__(self, http: Http, path: str, body: Mapping[str, Any], retries: Retries) -> None:
         self._http, self._path, self._body, self._retries = http, path, body, retries
 
-    def accepted(self, wanted: list[tuple[str, dict[str, Any]]]) -> tuple[list[str], dict[str, Any]]:
+    def accepted(self, wanted: list[tuple[str, dict[str, Any]]]) -> tuple[list[str], dict[str, Any], str]:
+        """Names and fields of what isn't refused, and how tokens are counted with them."""
         everything: dict[str, Any] = {}
         for _, more in wanted:
             everything |= more
-        if self.is_fine(everything):
-            return [name for name, _ in wanted], everything
-        self._must_be_fine()
+        by = self.counted_by(everything)
+        if by is not None:
+            return [name for name, _ in wanted], everything, by
+        counted_by = self._plainly()
         names: list[str] = []
         fields: dict[str, Any] = {}
         for name, more in wanted:
-            if self.is_fine({**fields, **more}):
+            by = self.counted_by({**fields, **more})
+            if by is not None:
                 names.append(name)
                 fields |= more
-        return names, fields
+                counted_by = by
+        return names, fields, counted_by
 
-    def _must_be_fine(self) -> None:
+    def counted_by(self, fields: Mapping[str, Any], refused: frozenset[str] = _REFUSED) -> str | None:
+        """How tokens of an event are counted with these fields, "" if they aren't; None if the request is refused.
+
+        Raises EndpointError for anything else that goes wrong.
+        """
         try:
-            self._stream({})
+            return self._counted_by(fields)
+        except EndpointError as error:
+            if error.kind in refused:
+                return None
+            raise
+
+    def _plainly(self) -> str:
+        """The same without any field, where a refusal is an error."""
+        try:
+            return self._counted_by({})
         except EndpointError as error:
             if error.kind not in _REFUSED:
                 raise
@@ -132,28 +148,13 @@ class _Asker:
                 do="Check model and api; where it takes no token ids, say prompts: text.",
             ) from error
 
-    def is_fine(self, fields: Mapping[str, Any], refused: frozenset[str] = _REFUSED) -> bool:
-        """Whether a request with these fields isn't refused. Raises EndpointError for anything else that goes wrong."""
+    def _counted_by(self, fields: Mapping[str, Any]) -> str:
         try:
-            self._stream(fields)
+            reply = complete(self._http, self._path, {**self._body, **fields}, self._retries, Tally())
         except EndpointError as error:
-            if error.kind in refused:
-                return False
-            if error.kind not in {"uncounted", "wrong-count"}:  # said of the answer, when it matters
-                raise
-        return True
-
-    def counted_by(self, fields: Mapping[str, Any]) -> str:
-        """How tokens of an event are counted; "" if they aren't."""
-        try:
-            return self._stream(fields)
-        except EndpointError as error:
-            if error.kind in {"uncounted", "wrong-count"}:
+            if error.kind in {"uncounted", "wrong-count"}:  # said of the answer, when it matters
                 return ""
             raise
-
-    def _stream(self, fields: Mapping[str, Any]) -> str:
-        reply = complete(self._http, self._path, {**self._body, **fields}, self._retries, Tally())
         return reply.counted_by if reply.is_told else ""
 
 

@@ -20,7 +20,7 @@ class Behaviour(Spec):
     gaps_s: tuple[float, ...] = (0.0,)
     per_event: int = 1
     told: str = "ids"
-    """How tokens are counted: ids, log-probs, running, usage (in all), nothing."""
+    """How tokens are counted: ids, log-probs, running, usage (in all), asked (in all, where include_usage is), nothing."""
     off_by: int = 0
     """Added to the count in usage."""
     ends_at: int | None = None
@@ -162,7 +162,8 @@ class Answering:
         return f"{comment}data: {text}{end}{end}".encode()
 
     def _end(self) -> None:
-        if self._behave.told != "nothing":
+        wants = (self._request.get("stream_options") or {}).get("include_usage")
+        if self._behave.told != "nothing" and (wants or self._behave.told != "asked"):
             self._write(self._event({"choices": [], "usage": self._usage()}))
         if self._behave.fault != "no-done":
             self._write(self._event("[DONE]"))

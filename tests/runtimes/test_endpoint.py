@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
 from compressbench.runtimes.endpoint import Endpoint
 from compressbench.runtimes.endpoint_errors import EndpointError
+from compressbench.runtimes.endpoint_http import Http, Stream
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.testing.endpoint import Running, server_process, server_thread
 from compressbench.testing.endpoint_model import ModelTokens
@@ -149,6 +151,26 @@ def test_optional_fields_that_are_refused_are_left_out(server: Running, handle: 
     session = opened(server, handle, told="running", refuses=refuses)
     assert session.generate(BATCH, 4).shape == (1, 7)
     assert session.deployed.notes["accepted_fields"] == "usage, running usage, timings, no prompt cache, ignore_eos"
+
+
+def test_a_server_that_refuses_fields_may_count_only_where_it_is_asked_to(server: Running, handle: ModelHandle) -> None:
+    session = opened(server, handle, told="asked", refuses=["min_tokens"])
+    assert session.generate(BATCH, 4).shape == (1, 7)
+
+
+@pytest.mark.parametrize(("refuses", "num_requests"), [([], 1), (["repetition_penalty"], 10)])
+def test_a_probe_asks_nothing_twice(
+    server: Running, handle: ModelHandle, monkeypatch: pytest.MonkeyPatch, refuses: list[str], num_requests: int
+) -> None:
+    sent, send = list[str](), Http.stream
+
+    def stream(http: Http, path: str, body: Mapping[str, Any]) -> Stream:
+        sent.append(json.dumps(body))
+        return send(http, path, body)
+
+    monkeypatch.setattr(Http, "stream", stream)
+    opened(server, handle, refuses=refuses)
+    assert len(sent) == len(set(sent)) == num_requests
 
 
 def test_prompts_are_token_ids_and_a_server_that_takes_none_must_be_named(server: Running, handle: ModelHandle) -> None:

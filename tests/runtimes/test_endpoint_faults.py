@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import pickle
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +22,9 @@ from compressbench.models.handle import ModelHandle
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
 from compressbench.runtimes.endpoint import Endpoint
+from compressbench.runtimes.endpoint_address import parse_address
 from compressbench.runtimes.endpoint_errors import EndpointError, failed
+from compressbench.runtimes.endpoint_http import Http
 from compressbench.testing.endpoint import Running, server_process
 
 
@@ -194,6 +198,37 @@ def test_a_server_that_is_not_there_is_an_error(handle: ModelHandle) -> None:
     with pytest.raises(EndpointError, match="can't be reached") as caught:
         Endpoint(url="http://127.0.0.1:9/v1", model="m").prepare(handle, "cpu")
     assert caught.value.kind == "connect"
+
+
+def test_certificates_are_read_once_and_not_for_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, context = list[bool](), ssl.create_default_context()
+
+    def reading() -> ssl.SSLContext:
+        read.append(True)
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", reading)
+    client = Http(parse_address("https://127.0.0.1:9/v1"), 10.0)
+    for _ in range(3):
+        with pytest.raises(EndpointError, match="can't be reached"):
+            client.stream("/completions", {})
+    assert len(read) == 1
+
+
+def test_a_connection_that_breaks_while_a_request_is_sent_is_closed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = list[http.client.HTTPConnection]()
+
+    def request(connection: http.client.HTTPConnection, *_: Any, **__: Any) -> None:
+        broken.append(connection)
+        raise BrokenPipeError
+
+    monkeypatch.setattr(http.client.HTTPConnection, "request", request)
+    with pytest.raises(EndpointError) as caught:
+        Http(parse_address(server.url), 10.0).stream("/completions", {})
+    assert caught.value.kind == "died"
+    assert [each.sock for each in broken] == [None]
 
 
 def test_steps_do_not_reach_a_server(server: Running, handle: ModelHandle) -> None:
