@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.calibration import Calibration, CalibrationSet
+from compressbench.core.deploying import Note
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import BatchSource, Claim
 from compressbench.models.heads import processor_id
@@ -17,8 +18,6 @@ from compressbench.records.record import ModelSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Note = str | int | float | bool
 
 
 @dataclass(frozen=True)

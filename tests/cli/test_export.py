@@ -15,7 +15,6 @@ from compressbench.cli.main import call
 from compressbench.core import registry
 from compressbench.measure.arm_process import write_inputs
 from compressbench.measure.fresh_process import Job, Reopened, run_job
-from compressbench.measure.parity import Answers
 from compressbench.models.artefact import save_artefact
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
@@ -74,8 +73,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
             folder=str(folder), head=head, device=device, num_threads=num_threads, runtime=runtime,
             inputs=str(room / "inputs"), answers="",
         )  # fmt: skip
-        result, tensors = run_job(job)
-        return Reopened(Answers(tensors["rows"], tensors["texts"].tolist()), result.open_s, result.resident_bytes)
+        result, answers = run_job(job)
+        return Reopened(answers, result.open_s, result.resident_bytes)
 
     monkeypatch.setattr("compressbench.measure.exporting.reopen", run)
 
