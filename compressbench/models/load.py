@@ -43,7 +43,7 @@ def load_model(
     Raises ModelError if the model isn't there, isn't safetensors, needs code that wasn't allowed, or lacks weights for
     its head; MissingDependencyError if an embedded model's weights, or what prepares its inputs, aren't installed.
     """
-    if not weights:
+    if not weights and not is_random(spec.id):  # of random weights there is no configuration apart
         return _load_without_weights(spec, head, device, supplies or Supplies())
     with quiet():
         model, tokenizer, revision, quantized = _load(spec, head)

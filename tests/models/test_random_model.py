@@ -56,3 +56,9 @@ def test_the_same_weights_are_made_every_time_and_torchs_own_numbers_go_on() -> 
 def test_it_is_a_language_model_only() -> None:
     with pytest.raises(ModelError, match="can't be used as sequence-classification"):
         load_model(ModelSpec(id="random:llama-125m"), "sequence-classification")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_model_without_a_configuration_apart_is_made_though_no_weights_are_needed() -> None:
+    found = load_model(ModelSpec(id="random:llama-125m"), "causal-lm", weights=False)
+    assert found.source.revision.startswith("random weights")

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from compressbench.core.deploying import Note
 from compressbench.core.errors import CellError, UnsupportedError
 from compressbench.core.protocols import Facts
 from compressbench.methods.foreign.process import Tool
 from compressbench.methods.foreign.step import ForeignStep, put_quantized, take_over, with_changes_claimed
 from compressbench.methods.pruning.sparse_step import SparseStep
 from compressbench.methods.step import quantized_claim
-from compressbench.models.handle import ModelHandle, Note
+from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from compressbench.core.deploying import Note
 from compressbench.core.errors import CellError
 from compressbench.core.spec import Spec
 from compressbench.methods.step import quantized_claim
-from compressbench.models.handle import ModelHandle, Note
+from compressbench.models.handle import ModelHandle
 
 if TYPE_CHECKING:
     import torch
