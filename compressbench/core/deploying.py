@@ -71,14 +71,16 @@ class RunsFiles(Protocol[HandleT_contra]):
 class Deployed(Spec):
     """What a session runs. `engine` has its version; `precision` is what its matrix products compute in.
 
-    `weight_bytes` are stored bytes of the weights that every pass reads (of embedding tables only a few rows are);
-    `seconds` by stage: export_s, quantize_s, compile_s, open_s and the like. What isn't known is None.
+    `weight_bytes` are stored bytes of the weights that every pass reads (of embedding tables only a few rows are), and
+    `cache_item_bytes` those of one number of the cache of keys and values. `seconds` by stage: export_s, quantize_s,
+    compile_s, open_s and the like. What isn't known is None.
     """
 
     engine: str
     precision: str
     num_files_bytes: int | None = None
     weight_bytes: int | None = None
+    cache_item_bytes: int | None = None
     seconds: Mapping[str, float] = {}
     notes: Mapping[str, Note] = {}
 

@@ -14,10 +14,11 @@ from compressbench.core.protocols import Batch, Session
 from compressbench.core.reading import Reading
 from compressbench.core.registry import Resolved
 from compressbench.measure.fresh_process import Reopened, reopen
-from compressbench.measure.parity import EXACT, ROUNDED, SAME_FILES, Answers, answers_of, compare, inputs_for_parity
+from compressbench.measure.parity import SAME_FILES, Answers, answers_of, compare, inputs_for_parity, limits_for
 from compressbench.records.deployment import Deployment, FreshProcess, Parity
 
 if TYPE_CHECKING:
+    from compressbench.measure.parity import ParityLimits
     from compressbench.models.handle import ModelHandle
 
 TORCH, ITSELF = "the model in PyTorch", "the same files in the run's own process"
@@ -67,7 +68,8 @@ def prove_deployed(subject: Subject, *, weighs: bool) -> Proof:
     if facts.is_remote:
         return Proof(Deployment(**known, not_compared="the model runs in a server, out of this process's sight"))
     answers = answers_of(session, subject.handle.head, inputs)
-    to_torch = _against_torch(subject, inputs, answers, is_exact=facts.is_exact)
+    limits = limits_for(is_exact=facts.is_exact, dtypes=(subject.handle.weights, deployed.precision))
+    to_torch = _against_torch(subject, inputs, answers, limits)
     found = Deployment(**known, to_torch=to_torch)
     readings = list(_stages(deployed.seconds))
     if isinstance(subject.runtime.value, RunsFiles):
@@ -96,12 +98,12 @@ def _refuse(found: Deployment, *, is_exact: bool) -> None:
         )
 
 
-def _against_torch(subject: Subject, inputs: Sequence[Batch], answers: Answers, *, is_exact: bool) -> Parity:
+def _against_torch(subject: Subject, inputs: Sequence[Batch], answers: Answers, limits: ParityLimits) -> Parity:
     from compressbench.runtimes.torch_eager import TorchEager
 
     handle = subject.handle
     reference = answers_of(TorchEager().prepare(handle, handle.device), handle.head, inputs)
-    return compare(reference, answers, handle.head, EXACT if is_exact else ROUNDED, TORCH)
+    return compare(reference, answers, handle.head, limits, TORCH)
 
 
 def _reopened(subject: Subject, folder: Path, inputs: Sequence[Batch]) -> Reopened:

@@ -18,12 +18,11 @@ from compressbench.core.registry import Resolved
 from compressbench.measure.arm_process import read_inputs, write_inputs
 from compressbench.measure.fresh_process import reopen
 from compressbench.measure.parity import (
-    EXACT,
-    ROUNDED,
     ParityLimits,
     answers_of,
     compare,
     inputs_for_parity,
+    limits_for,
     read_answers,
     write_answers,
 )
@@ -88,7 +87,8 @@ def export(folder: Path, to: str, output: Path, *, options: Mapping[str, Any], i
     runtime, note = _write(handle, to, output, options)
     tried = inputs_for_parity(inputs)
     answers = answers_of(TorchEager().prepare(handle, "cpu"), handle.head, tried)
-    proof = {"head": handle.head, "runtime": runtime.as_data(), "is_exact": facts_of(runtime.value).is_exact}
+    is_exact = facts_of(runtime.value).is_exact
+    proof = {"head": handle.head, "runtime": runtime.as_data(), "is_exact": is_exact, "weights": handle.weights}
     (output / _PROOF).write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
     write_inputs(output / _INPUTS, tried)
     write_answers(output / _ANSWERS, answers)
@@ -107,7 +107,8 @@ def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
         proof = json.loads((folder / _PROOF).read_text(encoding="utf-8"))
         expected = read_answers(folder / _ANSWERS)
         inputs = read_inputs(folder / _INPUTS)
-        head, runtime, is_exact = str(proof["head"]), dict(proof["runtime"]), bool(proof["is_exact"])
+        head, runtime = str(proof["head"]), dict(proof["runtime"])
+        fitting = limits_for(is_exact=bool(proof["is_exact"]), dtypes=[proof.get("weights", "float32")])
     except Exception as error:
         raise ModelError(
             "there is no proof beside the export, or it can't be read",
@@ -118,8 +119,7 @@ def parity_of(folder: Path, limits: ParityLimits | None = None) -> Parity:
     with tempfile.TemporaryDirectory() as room:
         shape = (head, "cpu", torch.get_num_threads())
         found = reopen(folder, runtime, shape, inputs, Path(room))
-    asked = limits or (EXACT if is_exact else ROUNDED)
-    return compare(expected, found.answers, head, asked, "the candidate in PyTorch, when it was exported")
+    return compare(expected, found.answers, head, limits or fitting, "the candidate in PyTorch, when it was exported")
 
 
 def _write(handle: ModelHandle, to: str, output: Path, options: Mapping[str, Any]) -> tuple[Resolved, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +22,8 @@ _VECTORS, _WRITERS = "feature-extraction", "causal-lm"
 
 class ParityLimits(NamedTuple):
     """What may differ: the mean KL divergence in nats, the share of rows with the same largest logit, the smallest cosine
-    of vectors, the share of equal texts, and the largest difference as a fraction of the largest value.
+    of vectors, the share of equal texts, and the largest difference as a fraction of the largest value. Logits of the
+    reference that are nearer to each other than `tie` of the row's largest magnitude count as the same largest one.
     """
 
     max_mean_kl: float = math.inf
@@ -30,14 +31,25 @@ class ParityLimits(NamedTuple):
     min_cosine: float = -1.0
     min_equal_texts: float = 0.0
     max_relative_difference: float = math.inf
+    tie: float = 0.0
 
 
 EXACT = ParityLimits(1e-4, 0.99, 0.9999, 0.75, 0.02)
-"""Of an engine that computes the same in another order."""
+"""Of an engine that computes the same in another order, in float32."""
+IN_HALF = ParityLimits(1e-2, 0.99, 0.999, 0.25, 0.1, tie=2**-5)
+"""The same where numbers have 8 bits (bfloat16, activations in int8): a tie is eight roundings wide, and a text that
+takes another way at one goes on differently."""
 ROUNDED = ParityLimits(0.2, 0.85, 0.95)
 """Of an engine that rounds or quantizes: beyond these it is another model. What it costs is measured by the tasks."""
 SAME_FILES = ParityLimits(1e-5, 0.999, 0.99999, 0.99, 1e-3)
 """Of the same files in another process."""
+
+
+def limits_for(*, is_exact: bool, dtypes: Iterable[str]) -> ParityLimits:
+    """For an engine that is meant to be exact or isn't; `dtypes` are those of both sides."""
+    if not is_exact:
+        return ROUNDED
+    return EXACT if all(dtype == "float32" for dtype in dtypes) else IN_HALF
 
 
 class Answers(NamedTuple):
@@ -108,7 +120,7 @@ def compare(reference: Answers, found: Answers, head: str, limits: ParityLimits,
             f"the answers have another shape than those of {name}",
             got=f"{tuple(found.rows.shape)} where it gives {tuple(reference.rows.shape)}",
         )
-    numbers = _vector_numbers(reference, found) if head == _VECTORS else _logit_numbers(reference, found)
+    numbers = _vector_numbers(reference, found) if head == _VECTORS else _logit_numbers(reference, found, limits.tie)
     difference = (found.rows - reference.rows).abs().max().item()
     num_equal = sum(ours == theirs for ours, theirs in zip(found.texts, reference.texts, strict=True))
     parity = Parity(
@@ -117,7 +129,7 @@ def compare(reference: Answers, found: Answers, head: str, limits: ParityLimits,
         max_difference=difference if math.isfinite(difference) else _LARGEST,
         num_texts=len(reference.texts),
         num_equal_texts=num_equal,
-        limits={key: value for key, value in limits._asdict().items() if math.isfinite(value)},
+        limits={key: value for key, value in limits._asdict().items() if math.isfinite(value) and value},
         **numbers,
     )
     scale = reference.rows.abs().max().item() or 1.0
@@ -128,10 +140,12 @@ def compare(reference: Answers, found: Answers, head: str, limits: ParityLimits,
 _LARGEST = 1e300
 
 
-def _logit_numbers(reference: Answers, found: Answers) -> dict[str, float]:
+def _logit_numbers(reference: Answers, found: Answers, tie: float) -> dict[str, float]:
     ours, theirs = found.rows.double().log_softmax(-1), reference.rows.double().log_softmax(-1)
     kl = (theirs.exp() * (theirs - ours)).sum(-1).mean().item()
-    same = (found.rows.argmax(-1) == reference.rows.argmax(-1)).double().mean().item()
+    chosen = reference.rows.gather(-1, found.rows.argmax(-1, keepdim=True)).squeeze(-1)
+    least = reference.rows.amax(-1) - tie * reference.rows.abs().amax(-1)
+    same = (chosen >= least).double().mean().item()
     return {"mean_kl": max(0.0, kl) if math.isfinite(kl) else _LARGEST, "top1_agreement": same}
 
 

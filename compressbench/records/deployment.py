@@ -8,6 +8,7 @@ from pydantic import Field
 
 from compressbench.core.deploying import Deployed
 from compressbench.core.spec import Spec
+from compressbench.records.limits import Work
 
 
 class Parity(Spec):
@@ -57,3 +58,35 @@ class Deployment(Deployed):
     def broken(self) -> tuple[str, ...]:
         fresh = self.fresh.parity.broken if self.fresh else ()
         return (*(self.to_torch.broken if self.to_torch else ()), *fresh)
+
+
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def work_of(work: Work, deployment: Deployment | None) -> Work:
+    """What a call of the engine asks for: the model's work with the engine's own bytes of weights and of cache.
+
+    All operations count as of the type in which most of its products compute. The model's own work where the engine runs
+    its modules, or doesn't say what it reads.
+    """
+    if deployment is None or deployment.weight_bytes is None:
+        return work
+    dtype = deployment.precision.split(", ")[0]
+    decode = sum(work.decode_flops_by_dtype.values())
+    return work.model_copy(
+        update={
+            "flops_by_dtype": {} if work.flops is None else {dtype: work.flops},
+            "weight_bytes": deployment.weight_bytes,
+            "decode_flops_by_dtype": {dtype: decode} if decode else {},
+            "decode_weight_bytes": None if work.decode_weight_bytes is None else deployment.weight_bytes,
+            "kv_bytes": _kv_bytes(work, deployment.cache_item_bytes),
+            "compute_dtype": dtype,
+        }
+    )
+
+
+def _kv_bytes(work: Work, item_bytes: int | None) -> int | None:
+    own = _ITEM_BYTES.get(work.compute_dtype)
+    if work.kv_bytes is None or own is None or item_bytes is None:
+        return work.kv_bytes
+    return work.kv_bytes * item_bytes // own

@@ -39,6 +39,9 @@ def reference(baseline: Record) -> Reference:
     )
 
 
+_RATES = {"seconds_per_sample": "throughput_per_s", "seconds_per_output_token": "output_tokens_per_s"}
+
+
 def costs_against_baseline(record: Record, baseline: Reference) -> dict[str, Verdict]:
     """A verdict for every cost that both sides have."""
     verdicts: dict[str, Verdict] = {}
@@ -69,9 +72,9 @@ def _timed(measurement: Measurement, baseline: Reference) -> dict[str, Verdict]:
             found[name] = verdict if clean is None else verdict.model_copy(update=_as_clean(clean))
     if measurement.server is not None:
         found["max_rate_per_s"] = _rates(measurement.server, is_steady)
-    per_sample = found.pop("seconds_per_sample", None)
-    if per_sample is not None:
-        found["throughput_per_s"] = _inverse(per_sample)
+    for seconds, rate in _RATES.items():
+        if seconds in found:
+            found[rate] = _inverse(found.pop(seconds))
     return found
 
 

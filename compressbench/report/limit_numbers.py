@@ -9,6 +9,7 @@ from compressbench.core.protocols import Provenance
 from compressbench.core.reading import Reading
 from compressbench.core.roofline import Demand, Roof, attained_share, ideal_speed_up, roof
 from compressbench.core.statistics import median
+from compressbench.records.deployment import work_of
 from compressbench.records.measurement import Block
 from compressbench.records.record import Record
 from compressbench.report.bounded import reading
@@ -32,7 +33,8 @@ def under_roof(record: Record, blocks: Sequence[Block]) -> UnderRoof | None:
     if record.work is None or record.limits is None or not blocks:
         return None
     gaps = [gap for block in blocks for gap in block.token_gaps_ns]
-    demand = record.work.decode if gaps else record.work.forward
+    work = work_of(record.work, record.deployment)
+    demand = work.decode if gaps else work.forward
     seconds = median(gaps or [each for block in blocks for each in block.latencies_ns]) / 1e9
     if demand is None or seconds <= 0:
         return None

@@ -31,6 +31,7 @@ def quantities(measurement: Measurement) -> dict[str, Quantity]:
         "seconds_per_sample": Quantity(lambda block: median(block.latencies_ns) / 1e9 / samples(block), speed),
         "ttft_p50_s": Quantity(lambda block: _median_s(block.first_token_ns), speed),
         "tpot_p50_s": Quantity(_seconds_per_token, speed),
+        "seconds_per_output_token": Quantity(lambda block: _seconds_per_output(block, samples(block)), speed),
         "energy_j_per_inference": Quantity(lambda block: _energy_per(block, samples(block)), cost),
         "energy_j_per_output_token": Quantity(lambda block: _energy_per_token(block, samples(block)), cost),
     }
@@ -93,6 +94,12 @@ def _median_s(nanoseconds: tuple[int, ...]) -> float | None:
 def _seconds_per_token(block: Block) -> float | None:
     """Mean gap between tokens after the first: the sum of gaps over their number (TPOT weighted by tokens)."""
     return sum(block.token_gaps_ns) / len(block.token_gaps_ns) / 1e9 if block.token_gaps_ns else None
+
+
+def _seconds_per_output(block: Block, batch_size: int) -> float | None:
+    """Of whole calls, their prompts' time included."""
+    count = sum(block.num_tokens)
+    return sum(block.latencies_ns) / 1e9 / count / batch_size if count else None
 
 
 def _energy_per(block: Block, batch_size: int) -> float | None:

@@ -20,7 +20,7 @@ from compressbench.report.verdict import Verdict
 from compressbench.report.words import cell_lines, columns, footnotes, title, verdict_of
 
 _GOOD, _BAD = {"faster", "lower", "improved", "equivalent"}, {"slower", "degraded", "higher"}
-_GOOD_IF_HIGHER = {"throughput_per_s", "max_rate_per_s"}
+_GOOD_IF_HIGHER = {"throughput_per_s", "output_tokens_per_s", "max_rate_per_s"}
 LONGEST_NAME = 40
 _GAP = "  "
 

@@ -72,10 +72,16 @@ def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
         return [*metrics, *(name for name in TITLES if any(_is_asked(row.cells.get(name)) for row in rows))]
     speeds = dict.fromkeys(name for row in rows for name in _SPEEDS.get(row.scenario, ("latency_p50_s",)))
     energy = "energy_j_per_inference"
-    if any("ttft_p50_s" in row.cells and row.cells["ttft_p50_s"].value is not None for row in rows):
-        speeds |= dict.fromkeys(("ttft_p50_s", "tpot_p50_s"))
+    if _is_there(rows, "ttft_p50_s"):
+        speeds |= dict.fromkeys(("ttft_p50_s", "tpot_p50_s", "output_tokens_per_s"))
         energy = "energy_j_per_output_token"
+        if _is_there(rows, "mbu"):  # it is what limits a decode step
+            speeds["mbu"] = None
     return [*metrics, *speeds, energy, *SHORT]
+
+
+def _is_there(rows: Sequence[Row], name: str) -> bool:
+    return any(name in row.cells and row.cells[name].value is not None for row in rows)
 
 
 def cell_lines(row: Row, name: str) -> list[str]:
@@ -125,7 +131,7 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     if verdict.low == verdict.high:
         return ["same" if verdict.verdict == "same" else f"{three_digits(verdict.ratio)}x"]
     # a time ratio of 0.4 is read as 2.5 times faster, and one of 1.25 as 1.25 times slower
-    is_speed = verdict.verdict != "slower" and name.startswith("latency")
+    is_speed = verdict.verdict != "slower" and _is_time(name)
     ratio, low, high = (
         (1 / verdict.ratio, 1 / verdict.high, 1 / verdict.low)
         if is_speed
@@ -136,6 +142,10 @@ def claim_lines(name: str, verdict: Verdict | None) -> list[str]:
     times = f"{ratio:.{digits}f}x"
     claims = {"lower": times, "higher": times, "faster": f"{times} faster", "slower": f"{times} slower"}
     return [claims.get(verdict.verdict, verdict.verdict), f"[{low:.{digits}f}, {high:.{digits}f}]"]
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith("_s") and not name.endswith("_per_s")
 
 
 def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:

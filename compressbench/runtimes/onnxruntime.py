@@ -164,6 +164,7 @@ class OnnxRuntime(Spec):
             precision=self._precision(),
             num_files_bytes=files_bytes(folder, (".onnx", ".onnx.data")),
             weight_bytes=facts.weight_bytes,
+            cache_item_bytes=facts.cache and (2 if self.dtype == "float16" else 4),
             notes=notes,
         )
 

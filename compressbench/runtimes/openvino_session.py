@@ -130,6 +130,7 @@ class OpenVinoSession:
             precision=product_types(nodes(compiled.model)),
             num_files_bytes=compiled.num_files_bytes,
             weight_bytes=compiled.about.weight_bytes,
+            cache_item_bytes=compiled.cache_item_bytes if compiled.about.cache else None,
             seconds=compiled.seconds,
             notes=notes,
         )

@@ -13,6 +13,7 @@ from compressbench.core.errors import CellError
 from compressbench.core.protocols import Batch
 from compressbench.measure.parity import (
     EXACT,
+    IN_HALF,
     ROUNDED,
     SAME_FILES,
     Answers,
@@ -20,6 +21,7 @@ from compressbench.measure.parity import (
     answers_of,
     compare,
     inputs_for_parity,
+    limits_for,
 )  # fmt: skip
 
 
@@ -46,7 +48,7 @@ def test_vectors_have_cosines_and_no_divergence() -> None:
     assert any("cosine" in each for each in found.broken)
 
 
-@pytest.mark.parametrize("limits", [EXACT, ROUNDED, SAME_FILES])
+@pytest.mark.parametrize("limits", [EXACT, IN_HALF, ROUNDED, SAME_FILES])
 def test_equal_answers_are_within_every_limit(limits: ParityLimits) -> None:
     answers = Answers(rows(0), [[1, 2], [3, 4]])
     found = compare(answers, answers, "causal-lm", limits, "itself")
@@ -106,3 +108,42 @@ def test_inputs_are_as_many_as_make_two_thousand_rows_and_at_least_one() -> None
     small = [{"input_ids": torch.zeros(1, 32, dtype=torch.int64)}] * 100
     assert len(inputs_for_parity(large)) == 1
     assert len(inputs_for_parity(small)) == 64
+
+
+def test_logits_that_rounding_can_swap_count_as_tied_and_others_do_not() -> None:
+    theirs = torch.tensor([[8.0, 7.9, 0.0], [8.0, 7.0, 0.0], [-8.0, -1.0, -0.9]])
+    ours = torch.tensor([[7.9, 8.0, 0.0], [7.9, 8.0, 0.0], [-8.0, -0.9, -1.0]])
+    strict, loose = (
+        compare(Answers(theirs, []), Answers(ours, []), "causal-lm", ParityLimits(tie=tie), "x").top1_agreement
+        for tie in (0.0, 2**-5)
+    )
+    assert strict == 0.0
+    assert loose == pytest.approx(2 / 3)
+
+
+def test_bfloat16_rounding_of_flat_logits_is_within_the_limits_for_it_and_a_wrong_model_is_not() -> None:
+    """Random weights: 5,000 logits without a winner, as of a model that nobody trained."""
+    theirs = rows(0, (200, 5000))
+    rounded = theirs + 2**-6 * rows(1, (200, 5000))
+    wrong = theirs + 0.5 * rows(2, (200, 5000))
+    found, other = (
+        compare(Answers(theirs, []), Answers(each, []), "causal-lm", IN_HALF, "x") for each in (rounded, wrong)
+    )
+    assert found.broken == ()
+    assert compare(Answers(theirs, []), Answers(rounded, []), "causal-lm", EXACT, "x").broken
+    assert len(other.broken) >= 2
+
+
+@pytest.mark.parametrize(
+    ("is_exact", "dtypes", "expected"),
+    [
+        (True, ("float32", "float32"), EXACT),
+        (True, ("bfloat16", "float32"), IN_HALF),
+        (True, ("int8", "float32/int8"), IN_HALF),
+        (False, ("float32", "float32"), ROUNDED),
+    ],
+)
+def test_the_limits_are_those_of_the_coarser_side(
+    is_exact: bool, dtypes: tuple[str, ...], expected: ParityLimits
+) -> None:
+    assert limits_for(is_exact=is_exact, dtypes=dtypes) == expected

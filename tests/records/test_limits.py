@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from compressbench.core.roofline import Demand
+from compressbench.records.deployment import Deployment, work_of
 from compressbench.records.limits import Limits, Work
 
 LIMITS: dict[str, Any] = {
@@ -75,3 +77,25 @@ def test_what_is_not_known_of_a_pass_leaves_no_demand() -> None:
     assert Work(reason="the operator x").forward is None
     assert Work(reason="the operator x").decode is None
     assert Work(**{**WORK, "weight_bytes": None, "reason": "packed"}).forward is None
+
+
+def test_an_engine_asks_for_its_own_bytes_and_multiplies_in_its_own_type() -> None:
+    counted = Work(
+        flops=3e9, flops_by_dtype={"float32": 3e9}, weight_bytes=1000, compute_dtype="float32",
+        decode_flops_by_dtype={"float32": 20.0}, decode_weight_bytes=900, kv_bytes=80,
+    )  # fmt: skip
+    engine = Deployment(engine="an engine", precision="int8, float32", weight_bytes=250, cache_item_bytes=1)
+    found = work_of(counted, engine)
+    assert found.forward == Demand(250.0, {"int8": 3e9})
+    assert found.decode == Demand(250.0 + 20.0, {"int8": 20.0})
+
+
+@pytest.mark.parametrize("engine", [None, Deployment(engine="torch inductor", precision="bfloat16")])
+def test_what_runs_the_models_own_modules_asks_for_what_was_counted(engine: Deployment | None) -> None:
+    assert work_of(Work(**WORK), engine) == Work(**WORK)
+
+
+def test_work_that_was_not_counted_stays_unknown_whatever_the_engine_reads() -> None:
+    engine = Deployment(engine="an engine", precision="int8", weight_bytes=250, cache_item_bytes=1)
+    found = work_of(Work(reason="not counted: flex_attention"), engine)
+    assert (found.forward, found.decode) == (None, None)

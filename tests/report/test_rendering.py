@@ -112,6 +112,8 @@ def verdict(word: str, ratio: float, low: float, high: float) -> Verdict:
         ("latency_p50_s", verdict("slower", 1.25, 1.2, 1.3), ["1.25x slower", "[1.20, 1.30]"]),
         ("latency_p50_s", verdict("undecided", 0.8, 0.5, 1.25), ["undecided", "[0.80, 2.00]"]),
         ("latency_p50_s", verdict("same", 1.0, 0.995, 1.004), ["same", "[0.996, 1.005]"]),
+        ("ttft_p50_s", verdict("faster", 0.4, 0.39, 0.41), ["2.50x faster", "[2.44, 2.56]"]),
+        ("tpot_p50_s", verdict("slower", 1.25, 1.2, 1.3), ["1.25x slower", "[1.20, 1.30]"]),
         ("throughput_per_s", verdict("higher", 2.5, 2.4, 2.6), ["2.50x", "[2.40, 2.60]"]),
         ("energy_j_per_inference", verdict("lower", 0.4, 0.39, 0.41), ["0.40x", "[0.39, 0.41]"]),
         ("energy_j_per_inference", verdict("lower", 0.012, 0.011, 0.013), ["0.012x", "[0.011, 0.013]"]),
@@ -174,7 +176,8 @@ def test_generation_shows_times_of_tokens_and_energy_per_token() -> None:
         )
     )
     found = rows_of([build.record(measurement=generated)])
-    assert columns(found)[:5] == ["accuracy", "latency_p50_s", "ttft_p50_s", "tpot_p50_s", "energy_j_per_output_token"]
+    shown = ["latency_p50_s", "ttft_p50_s", "tpot_p50_s", "output_tokens_per_s", "energy_j_per_output_token"]
+    assert columns(found)[:6] == ["accuracy", *shown]
     cells = found[0].cells
     assert cells["ttft_p50_s"].value == pytest.approx(0.002)
     assert cells["tpot_p50_s"].value == pytest.approx(0.001)
