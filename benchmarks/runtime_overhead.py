@@ -1,6 +1,7 @@
 """What does compressbench's session path add to what a runtime does by itself?
 
     python benchmarks/runtime_overhead.py                          # onnxruntime, about 3 minutes
+    python benchmarks/runtime_overhead.py --runtime openvino
     python benchmarks/runtime_overhead.py --runtime torch --rounds 10
 
 Two loops take turns (A B, B A, ...) in one process on one engine: `bare` calls the engine's own interface as a script
@@ -103,7 +104,43 @@ def onnx_generate(session: Any, batch: Batch) -> Call:
     return call
 
 
-BARE = {"torch": Bare(torch_forward, torch_generate), "onnxruntime": Bare(onnx_forward, onnx_generate)}
+def openvino_forward(session: Any, batch: Batch) -> Call:
+    request = session._compiled.model.create_infer_request()
+    feeds = [batch[name].numpy() for name in session._compiled.about.inputs if name in batch]
+    return lambda: request.infer(feeds)[0]
+
+
+def openvino_generate(session: Any, batch: Batch) -> Call:
+    """Greedy decoding in NumPy with the engine's own state: what a careful script would do."""
+    import numpy
+
+    request = session._compiled.model.create_infer_request()
+    prompt, never = batch["input_ids"].numpy(), list(session._special.end)
+    rows, length = prompt.shape
+    hidden = numpy.triu(numpy.full((rows, 1, length, length), -numpy.inf, dtype=numpy.float32), 1)
+    nothing = numpy.zeros((rows, 1, 1, length + NUM_TOKENS), dtype=numpy.float32)
+    beams, first = numpy.arange(rows, dtype=numpy.int32), numpy.zeros(1, dtype=numpy.int64)
+
+    def call() -> object:
+        request.reset_state()
+        ids, mask, positions = prompt, hidden, numpy.arange(length)[None].repeat(rows, 0)
+        wanted, found = numpy.array([length - 1]), [prompt]
+        for at in range(length, length + NUM_TOKENS):
+            logits = request.infer([ids, mask, positions, wanted, beams], share_outputs=True)[0][:, 0].copy()
+            logits[:, never] = -numpy.inf
+            ids = logits.argmax(-1)[:, None]
+            mask, positions, wanted = nothing[..., : at + 1], numpy.full((rows, 1), at), first
+            found.append(ids)
+        return numpy.concatenate(found, axis=1)
+
+    return call
+
+
+BARE = {
+    "torch": Bare(torch_forward, torch_generate),
+    "onnxruntime": Bare(onnx_forward, onnx_generate),
+    "openvino": Bare(openvino_forward, openvino_generate),
+}
 WORKLOADS = (
     ("embedded:minilm-banking77", "sequence-classification", None),
     ("embedded:shakespeare-lm", "causal-lm", NUM_TOKENS),

@@ -71,7 +71,8 @@ class _Reading(NamedTuple):
 class Watcher:
     """Make it on the thread that measures, call `before` and `after` around every block, and `evidence` at any time.
 
-    `root` is where /proc and /sys are looked for. Child processes count as foreign while they run. `gpu` is watched in
+    `root` is where /proc and /sys are looked for. Child processes count as foreign while they run,
+    unless `process_clock` counts them. `gpu` is watched in
     the same blocks.
     """
 

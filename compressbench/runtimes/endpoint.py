@@ -86,6 +86,11 @@ class Endpoint(Spec):
         return RuntimeFacts(heads=frozenset({"causal-lm"}), is_exact=False, is_remote=True)
 
     @property
+    def local_port(self) -> int | None:
+        """Where the server listens if it is on this machine, so that its CPU time can be told from other processes'."""
+        return parse_address(self.url).port if self.is_here else None
+
+    @property
     def is_here(self) -> bool:
         """Whether the server runs on this machine, so that its meters see what it does."""
         return is_loopback(parse_address(self.url))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from llama_cpp import serving
+from llama_cpp_server import serving
 
 from compressbench.core.protocols import Decoding
 from compressbench.models.exports.gguf import FILE, write
