@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressbench.cli.balance_rows import Balances, Given
 from compressbench.cli.carbon_rows import accounts
 from compressbench.core.errors import InputError
+from compressbench.core.files import file_sha256
 from compressbench.core.names import did_you_mean, one_line
 from compressbench.lifecycle.carbon import Terms
 from compressbench.lifecycle.one_off import one_off
@@ -65,7 +64,7 @@ def subject_of(
 
 def _source(catalog: Catalog, at: int) -> Source:
     path = catalog.path(at)
-    return Source(path.name, _sha256(path), catalog.record(at))
+    return Source(path.name, file_sha256(path), catalog.record(at))
 
 
 def _qualities(row: Row, faults: Sequence[str]) -> Iterator[Quality]:
@@ -96,9 +95,5 @@ def _search(catalog: Catalog, which: Contender) -> Search | None:
     balances = Balances(catalog, Given())
     parts = tuple(balances.parts(which))
     paths = [catalog.path(at) for at in balances.run(which.recipe, which.run_id)]
-    files = tuple((path.name, _sha256(path)) for path in paths)
+    files = tuple((path.name, file_sha256(path)) for path in paths)
     return Search(one_off(parts, "J", with_search=True), one_off(parts, "s", with_search=True), files)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

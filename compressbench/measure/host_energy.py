@@ -36,7 +36,8 @@ class HostEnergy:
             seconds = time.perf_counter() - begun
             work.stop()
             [read] = work.collect()
-            self.absent = "; ".join({**read.void, **work.failed}.values())
+            reasons = (self.absent, *read.void.values(), *work.failed.values())
+            self.absent = "; ".join(dict.fromkeys(filter(None, reasons)))
             (instrument,) = self._instruments.values()
             reading = energy_reading(ENERGY, instrument.provenances.get(ENERGY), read, seconds)
             if reading is not None:

@@ -7,7 +7,6 @@ of MiniLM were off by 3 even on its example. It has no way to write the engine's
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from compressbench.core.errors import CompressbenchError, ModelError, UnsupportedError
+from compressbench.core.files import file_sha256
 from compressbench.models.export_wrappers import CacheShape, DecoderGraph, EncoderGraph, cache_shape
 from compressbench.models.handle import ModelHandle
 from compressbench.models.heads import HEADS
@@ -178,8 +178,3 @@ def read_facts(folder: Path) -> GraphFacts:
 
 _LOGGERS = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript", "onnx_ir")
 _AGAIN = "Export the candidate again."
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

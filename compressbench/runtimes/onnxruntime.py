@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from compressbench.core.calibration import Calibration
 from compressbench.core.deploying import Deployed, Note, RuntimeFacts
 from compressbench.core.errors import UnsupportedError
+from compressbench.core.files import file_sha256
 from compressbench.core.protocols import Batch, Session
 from compressbench.core.spec import Spec
 from compressbench.models.handle import ModelHandle
@@ -86,7 +87,7 @@ class OnnxRuntime(Spec):
         """model.onnx (weights of more than 1 GiB beside it) and what a session must know of it."""
         import torch
 
-        from compressbench.runtimes.onnx_export import MODEL, GraphFacts, export_graph, file_sha256, write_facts
+        from compressbench.runtimes.onnx_export import MODEL, GraphFacts, export_graph, write_facts
         from compressbench.runtimes.onnx_quantize import quantize, weight_bytes
 
         begun = time.perf_counter()

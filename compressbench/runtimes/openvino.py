@@ -54,6 +54,8 @@ class OpenVino(Quantization):
     def _goes_together(self) -> OpenVino:
         if self.num_streams is not None and self.hint != "throughput":
             raise ValueError("num_streams needs hint: throughput")
+        if self.static_shapes and self.hint == "throughput":
+            raise ValueError("static_shapes need hint: latency: a batch of one shape is one request of one thread")
         if self.activation_group and not self.quantize.endswith("-weights"):
             raise ValueError("activation_group needs quantize: int8-weights or int4-weights")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressbench.core.deploying import Deployed, KernelUse, Note
 from compressbench.core.errors import ModelError, UnsupportedError
+from compressbench.core.files import file_sha256
 from compressbench.core.protocols import Batch
 from compressbench.runtimes.openvino_feeding import as_array, encoder_inputs
 from compressbench.runtimes.openvino_kernels import kernel_use, nodes, product_types
@@ -32,7 +32,7 @@ class About(NamedTuple):
 
 
 def write_about(folder: Path, inputs: Sequence[str], cache: Sequence[Sequence[int]], **more: Any) -> None:
-    hashes = {name: _sha256(folder / name) for name in (MODEL, WEIGHTS)}
+    hashes = {name: file_sha256(folder / name) for name in (MODEL, WEIGHTS)}
     about = About(inputs, cache, sha256=hashes, **more)
     (folder / ABOUT).write_text(json.dumps(about._asdict(), indent=1) + "\n", encoding="utf-8")
 
@@ -41,7 +41,7 @@ def read_about(folder: Path) -> About:
     """Raises ModelError if a file is missing, or isn't what was written."""
     try:
         about = About(**json.loads((folder / ABOUT).read_text(encoding="utf-8")))
-        changed = [name for name in (MODEL, WEIGHTS) if _sha256(folder / name) != about.sha256[name]]
+        changed = [name for name in (MODEL, WEIGHTS) if file_sha256(folder / name) != about.sha256[name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             "the files of OpenVINO can't be read", where=str(folder), got=str(error), do="Export the candidate again."
@@ -49,11 +49,6 @@ def read_about(folder: Path) -> About:
     if changed:
         raise ModelError(f"{changed[0]} was changed", where=str(folder), do="Export the candidate again.")
     return about
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Settings(NamedTuple):

@@ -7,7 +7,6 @@ recipe with any of the 13,000 tasks is checked in about a second; the harness's 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from compressbench.core.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from compressbench.core.files import file_sha256
 
 _TASK, _GROUP, _CLASS = (
     re.compile(rb"^[\"']?" + key + rb"[\"']?:[ \t]*[\"']?([^\"'\s\[#]+)", re.MULTILINE)
@@ -71,7 +71,7 @@ class Definition:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return file_sha256(self.path)
 
     def metric(self, key: str) -> Metric:
         """The metric of that name; of an open task also one that the file doesn't name, as the harness takes it: a mean."""

@@ -150,7 +150,7 @@ def test_a_load_test_reports_each_rate_and_why_there_is_no_energy(
 
 
 def test_a_meter_of_the_machine_is_read_around_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    instrument = ReplayInstrument([{"energy_j": 40.0}, "the counter was reset"])
+    instrument = ReplayInstrument([{"energy_j": 40.0}, "the counter was reset", {"energy_j": 41.0}])
     monkeypatch.setattr(Energy, "open", lambda self, device: instrument)
     first: list[Reading] = []
     with host_energy("cpu", is_here=True) as energy:
@@ -161,6 +161,9 @@ def test_a_meter_of_the_machine_is_read_around_the_load(monkeypatch: pytest.Monk
             pass
         assert len(first) == 1
         assert energy.absent == "the counter was reset"
+        with energy.around(first):
+            pass
+        assert (len(first), energy.absent) == (2, "the counter was reset")  # one rate still has no joules
     assert instrument.calls[-1] == "close"
 
 

@@ -277,7 +277,14 @@ def test_a_quantized_classifier_is_smaller_runs_its_kernels_and_is_close(quantiz
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_streams": 2}, {"activation_group": 32}, {"quantize": "int3"}, {"precision": "float8"}, {"unknown": 1}],
+    [
+        {"num_streams": 2},
+        {"activation_group": 32},
+        {"hint": "throughput", "static_shapes": [[1, 8]]},
+        {"quantize": "int3"},
+        {"precision": "float8"},
+        {"unknown": 1},
+    ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
