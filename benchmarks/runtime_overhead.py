@@ -105,8 +105,10 @@ def onnx_generate(session: Any, batch: Batch) -> Call:
 
 
 def openvino_forward(session: Any, batch: Batch) -> Call:
+    from compressbench.runtimes.openvino_feeding import as_array, encoder_inputs
+
     request = session._compiled.model.create_infer_request()
-    feeds = [batch[name].numpy() for name in session._compiled.about.inputs if name in batch]
+    feeds = [as_array(tensor) for tensor in encoder_inputs(batch, session._compiled.about.inputs)]
     return lambda: request.infer(feeds)[0]
 
 

@@ -39,12 +39,11 @@ def listening(ports: Iterable[int]) -> list[psutil.Process]:
 
     wanted = set(ports)
     try:
-        found = {
-            each.pid for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.laddr.port in wanted
-        }
+        sockets = [each for each in psutil.net_connections("tcp") if each.status == "LISTEN"]
     except psutil.Error:
         return []
-    return [psutil.Process(pid) for pid in sorted(found - {None, os.getpid()}) if psutil.pid_exists(pid)]
+    pids = {each.pid for each in sockets if each.pid is not None and each.laddr and each.laddr.port in wanted}
+    return [psutil.Process(pid) for pid in sorted(pids - {os.getpid()}) if psutil.pid_exists(pid)]
 
 
 def _family(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -99,6 +99,17 @@ def test_a_session_says_what_it_runs_and_what_it_took(minilm_folder: Path) -> No
     assert (use.wanted, use.fallbacks) == ((), ())
 
 
+def test_what_is_written_into_a_batch_later_is_what_the_engine_reads(minilm_folder: Path) -> None:
+    session = OnnxRuntime().open(minilm_folder, "cpu")
+    batch = {"input_ids": torch.tensor([[101, 7592, 102]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
+    before = session(batch).clone()
+    batch["input_ids"][0, 1] = 2088
+    after, anew = session(batch).clone(), session({name: tensor.clone() for name, tensor in batch.items()})
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, anew)
+    session.close()
+
+
 def test_a_batch_without_a_mask_is_read_whole_and_an_unknown_input_is_an_error(minilm_folder: Path) -> None:
     session = OnnxRuntime().open(minilm_folder, "cpu")
     ids = questions(2, 9)["input_ids"].clamp(min=5)

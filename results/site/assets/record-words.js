@@ -133,7 +133,8 @@ compressbench.recordWords = (() => {
       return [verdict.verdict === "same" ? "same" : `${significant(verdict.ratio, 3)}×, ${verdict.verdict}`, ""];
     }
     // a time ratio of 0.4 is read as 2.5 times faster
-    const isSpeed = verdict.verdict !== "slower" && name.startsWith("latency");
+    const isTime = name.endsWith("_s") && !name.endsWith("_per_s");
+    const isSpeed = verdict.verdict !== "slower" && isTime;
     const three = [verdict.ratio, verdict.low, verdict.high];
     const [value, low, high] = isSpeed ? [1 / three[0], 1 / three[2], 1 / three[1]] : three;
     const digits = (low > 0.9 && high < 1.1) || value < 0.1 ? 3 : 2;
