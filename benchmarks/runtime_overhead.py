@@ -104,10 +104,19 @@ def onnx_generate(session: Any, batch: Batch) -> Call:
     return call
 
 
+def _own_engine(session: Any) -> Any:
+    """The same files compiled once more: requests of one model share its graph, and with it where inputs lie."""
+    from pathlib import Path
+
+    from compressbench.runtimes.openvino import OpenVino
+
+    return OpenVino().open(Path(session.owned_folder.name), "cpu")._compiled.model
+
+
 def openvino_forward(session: Any, batch: Batch) -> Call:
     from compressbench.runtimes.openvino_feeding import as_array, encoder_inputs
 
-    request = session._compiled.model.create_infer_request()
+    request = _own_engine(session).create_infer_request()
     feeds = [as_array(tensor) for tensor in encoder_inputs(batch, session._compiled.about.inputs)]
     return lambda: request.infer(feeds)[0]
 
@@ -116,7 +125,7 @@ def openvino_generate(session: Any, batch: Batch) -> Call:
     """Greedy decoding in NumPy with the engine's own state: what a careful script would do."""
     import numpy
 
-    request = session._compiled.model.create_infer_request()
+    request = _own_engine(session).create_infer_request()
     prompt, never = batch["input_ids"].numpy(), list(session._special.end)
     rows, length = prompt.shape
     hidden = numpy.triu(numpy.full((rows, 1, length, length), -numpy.inf, dtype=numpy.float32), 1)

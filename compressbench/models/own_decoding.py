@@ -38,6 +38,20 @@ class Steps(Protocol):
         ...
 
 
+class ArraySteps(Protocol):
+    """The same in NumPy, for engines on the CPU: a step of a small model takes half a millisecond, and a dozen calls of
+    torch, whose code is cold after each pass of the engine, took as long again (benchmarks/runtime_overhead.py).
+    """
+
+    def prompt(self, batch: Batch, num_tokens: int) -> Any:
+        """As `Steps.start`. The array is the caller's to write into."""
+        ...
+
+    def next(self, ids: Any) -> Any:
+        """As `Steps.step`; `ids` are batch x 1."""
+        ...
+
+
 def special_tokens(model: Any, tokenizer: Any) -> Special:
     """Of the model's own generation_config, else of its tokenizer."""
     its_own = getattr(model, "generation_config", None)
@@ -68,6 +82,29 @@ def greedy(
             if number + 1 < num_tokens:
                 logits = steps.step(tokens)
         return torch.cat(found, dim=1)
+
+
+def greedy_arrays(
+    steps: ArraySteps, batch: Batch, num_tokens: int, never: Sequence[int], on_token: Callable[[], None] | None = None
+) -> torch.Tensor:
+    """`greedy` in NumPy."""
+    import numpy
+    import torch
+
+    prompt = batch["input_ids"].cpu().numpy()
+    found = numpy.empty((len(prompt), prompt.shape[1] + num_tokens), dtype=numpy.int64)
+    found[:, : prompt.shape[1]] = prompt
+    logits = steps.prompt(batch, num_tokens)
+    for at in range(prompt.shape[1], found.shape[1]):
+        for token in never:
+            logits[:, token] = -numpy.inf
+        ids = logits.argmax(axis=1)[:, None]
+        found[:, at : at + 1] = ids
+        if on_token is not None:
+            on_token()
+        if at + 1 < found.shape[1]:
+            logits = steps.next(ids)
+    return torch.from_numpy(found)
 
 
 def write(steps: Steps, tokenizer: Any, special: Special, batch: Batch, decoding: Decoding) -> list[Written]:

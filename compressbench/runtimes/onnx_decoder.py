@@ -6,13 +6,13 @@ million parameters and a thousand positions that would be as much memory traffic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.deploying import Deployed, KernelUse
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Batch, Decoding, Written
-from compressbench.models.own_decoding import Special
+from compressbench.models.own_decoding import Special, greedy_arrays
 from compressbench.runtimes.onnx_session import Opened, open_engine
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CachedSteps:
         return torch.from_numpy(self.next(tokens.numpy()[:, None])).float()
 
     def prompt(self, batch: Batch, num_tokens: int) -> Any:
-        """As `start`, in NumPy: a step of a small model takes half a millisecond, of which tensors made a fifth."""
+        """As `start`, in NumPy: see `models.own_decoding.ArraySteps`."""
         import numpy
 
         ids = numpy.ascontiguousarray(batch["input_ids"].cpu().numpy())
@@ -119,7 +119,7 @@ class DecoderSession:
         return torch.from_numpy(self._engine.run(["logits"], feeds)[0])
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
-        return _greedy(self._steps, batch, num_tokens, self._special.end, on_token)
+        return greedy_arrays(self._steps, batch, num_tokens, self._special.end, on_token)
 
     def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
         from compressbench.models.own_decoding import write
@@ -141,7 +141,7 @@ class DecoderSession:
             if output_tokens is None:
                 engine.run(["logits"], _whole(engine, self._opened, batch))
             else:
-                _greedy(CachedSteps(engine, self._opened), batch, output_tokens, self._special.end)
+                greedy_arrays(CachedSteps(engine, self._opened), batch, output_tokens, self._special.end)
 
         return kernels_of(self._opened, run)
 
@@ -151,29 +151,6 @@ class DecoderSession:
     def close(self) -> None:
         """Let go of the engine, its threads and the cache."""
         del self._steps, self._engine
-
-
-def _greedy(
-    steps: CachedSteps, batch: Batch, num_tokens: int, never: Sequence[int], on_token: Callable[[], None] | None = None
-) -> torch.Tensor:
-    """`models.own_decoding.greedy` in NumPy."""
-    import numpy
-    import torch
-
-    prompt = batch["input_ids"].cpu().numpy()
-    found = numpy.empty((len(prompt), prompt.shape[1] + num_tokens), dtype=numpy.int64)
-    found[:, : prompt.shape[1]] = prompt
-    logits = steps.prompt(batch, num_tokens)
-    for at in range(prompt.shape[1], found.shape[1]):
-        for token in never:
-            logits[:, token] = -numpy.inf
-        ids = logits.argmax(axis=1)[:, None]
-        found[:, at : at + 1] = ids
-        if on_token is not None:
-            on_token()
-        if at + 1 < found.shape[1]:
-            logits = steps.next(ids)
-    return torch.from_numpy(found)
 
 
 def _whole(engine: Any, opened: Opened, batch: Batch) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.protocols import Batch, Decoding, Written
-from compressbench.models.own_decoding import Special, greedy, write
+from compressbench.models.own_decoding import Special, greedy_arrays, write
 from compressbench.runtimes.openvino_feeding import as_array, mask_of, texts, whole_texts
-from compressbench.runtimes.openvino_session import Compiled, OpenVinoSession, answer, infer, set_input
+from compressbench.runtimes.openvino_session import Compiled, OpenVinoSession, infer, set_input
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class DecoderSession(OpenVinoSession):
         return self._steps.run(*whole_texts(batch))
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> torch.Tensor:
-        return greedy(self._steps, batch, num_tokens, self._special.end, on_token)
+        return greedy_arrays(self._steps, batch, num_tokens, self._special.end, on_token)
 
     def write(self, batch: Batch, decoding: Decoding) -> list[Written]:
         return write(self._steps, self._tokenizer(), self._special, batch, decoding)
@@ -47,7 +47,9 @@ class DecoderSession(OpenVinoSession):
 
 
 class Steps:
-    """See `models.own_decoding.Steps`. What keeps its shape from step to step is set once and written in place."""
+    """See `models.own_decoding.Steps` and `ArraySteps`. What keeps its shape from step to step is set once and written in
+    place.
+    """
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -56,45 +58,59 @@ class Steps:
     def start(self, batch: Batch, num_tokens: int) -> torch.Tensor:
         import torch
 
-        mask = mask_of(batch)
-        rows, length = mask.shape
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        self._request.reset_state()
-        logits = self.run(*texts(batch["input_ids"], mask, positions, torch.tensor([length - 1])))[:, 0]
-        total = length + num_tokens
-        self._length, self._is_padded = length, bool((mask == 0).any())
-        self._added = torch.zeros(rows, total)
-        self._added[:, :length].masked_fill_(mask == 0, -torch.inf)
-        self._nothing = torch.zeros(rows * total)
-        self._tokens, self._position = torch.zeros(rows, 1, dtype=torch.int64), positions[:, -1:].clone()
-        first = torch.zeros(1, dtype=torch.int64)
-        self._set(self._tokens, self._mask(), self._position, first, torch.arange(rows, dtype=torch.int32))
-        return logits
+        return torch.from_numpy(self.prompt(batch, num_tokens))
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self.next(tokens.numpy()[:, None]))
+
+    def prompt(self, batch: Batch, num_tokens: int) -> Any:
+        import numpy
+
+        ids, mask = as_array(batch["input_ids"]), as_array(mask_of(batch))
+        rows, length = mask.shape
+        positions = (mask.cumsum(axis=1) - 1).clip(min=0)
+        self._request.reset_state()
+        inputs = texts(ids, mask, positions, numpy.array([length - 1]))
+        self._set(*inputs)
+        logits = self._infer()[:, 0]
+        self._length = length
+        self._added = numpy.zeros((rows, 1, 1, length + num_tokens), dtype=numpy.float32)
+        self._added[:, 0, 0, :length][mask == 0] = -numpy.inf
+        self._tokens = numpy.zeros((rows, 1), dtype=numpy.int64)
+        self._position = positions[:, -1:].copy()
+        first, beams = numpy.zeros(1, dtype=numpy.int64), inputs[-1]
+        self._set(self._tokens, self._mask(), self._position, first, beams)
+        return logits
+
+    def next(self, ids: Any) -> Any:
         self._length += 1
         self._position += 1
-        self._tokens.copy_(tokens[:, None])
-        self._held[1] = as_array(self._mask())
+        self._tokens[:] = ids
+        self._held[1] = self._mask()
         set_input(self._request, 1, self._held[1])
         return self._infer()[:, 0]
 
-    def run(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def run(self, *inputs: Any) -> torch.Tensor:
         """One pass: logits (batch x wanted x vocabulary)."""
+        import torch
+
         self._set(*inputs)
-        return self._infer()
+        return torch.from_numpy(self._infer())
 
-    def _mask(self) -> torch.Tensor:
-        """Of a step (batch x 1 x 1 x length): nothing is hidden, or the padding on the left."""
-        rows, length = len(self._tokens), self._length
-        added = self._added[:, :length].contiguous() if self._is_padded else self._nothing[: rows * length]
-        return added.view(rows, 1, 1, length)
+    def _mask(self) -> Any:
+        """Of a step (batch x 1 x 1 x length), without a gap: nothing is hidden, or the padding on the left."""
+        import numpy
 
-    def _set(self, *inputs: torch.Tensor) -> None:
-        self._held = [as_array(tensor) for tensor in inputs]  # the engine reads this memory, and doesn't own it
-        for number, array in enumerate(self._held):
+        return numpy.ascontiguousarray(self._added[..., : self._length])
+
+    def _set(self, *arrays: Any) -> None:
+        self._held = list(arrays)  # the engine reads this memory, and doesn't own it
+        for number, array in enumerate(arrays):
             set_input(self._request, number, array)
 
-    def _infer(self) -> torch.Tensor:
+    def _infer(self) -> Any:
+        """The first output (batch x wanted x vocabulary), copied."""
         infer(self._request)
-        return answer(self._request)  # type: ignore[no-any-return]
+        return self._request.get_output_tensor(0).data.copy()

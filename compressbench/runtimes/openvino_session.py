@@ -160,6 +160,7 @@ class EncoderSession(OpenVinoSession):
 
     def __init__(self, compiled: Compiled, device: str) -> None:
         super().__init__(compiled, device)
+        self._held: list[Any] = []
         extra = compiled.num_streams - 1
         self._fixed = {shape: model.create_infer_request() for shape, model in compiled.fixed.items()}
         self._requests = [self._request, *(compiled.model.create_infer_request() for _ in range(extra))]
@@ -169,6 +170,7 @@ class EncoderSession(OpenVinoSession):
         import torch
 
         arrays = [as_array(tensor) for tensor in encoder_inputs(batch, self._compiled.about.inputs)]
+        self._held = arrays  # until the next call: the engine's graph points to them, whichever request runs on it
         request = self._fixed.get(arrays[0].shape)
         if request is not None:
             return _one_pass(request, arrays)
@@ -186,7 +188,7 @@ class EncoderSession(OpenVinoSession):
         return torch.cat([answer(request) for request in used])
 
     def close(self) -> None:
-        del self._requests, self._fixed
+        del self._requests, self._fixed, self._held
         super().close()
 
 
@@ -217,7 +219,7 @@ def answer(request: Any) -> Any:
     """The first output, copied."""
     import torch
 
-    return torch.from_numpy(request.get_output_tensor(0).data).clone()
+    return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
 def _text(value: Any) -> Note:
