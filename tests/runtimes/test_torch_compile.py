@@ -268,6 +268,7 @@ def test_a_fused_kernel_of_other_threads_is_told(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("freezing", [False, True])
 def test_inductor_gives_the_same_answers_through_fused_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shakespeare: ModelHandle, freezing: bool
