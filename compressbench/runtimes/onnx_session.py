@@ -78,7 +78,8 @@ def providers_of(provider: str) -> list[str]:
     return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-_MOST_VIEWS = 256
+# a view keeps its tensor: few and small ones, so that an evaluation does not pile up its data
+_MOST_VIEWS, _LARGEST_VIEW_BYTES = 256, 1 << 16
 
 
 class EncoderSession:
@@ -118,7 +119,9 @@ class EncoderSession:
         if tensor.device.type != "cpu":
             return tensor.cpu().numpy()
         array = tensor.numpy()
-        if tensor is given:  # not a copy, so that it shows what is written into the tensor later
+        if (
+            tensor is given and array.nbytes <= _LARGEST_VIEW_BYTES
+        ):  # not a copy, so that it shows what is written into the tensor later
             if len(self._views) >= _MOST_VIEWS:
                 self._views.clear()
             self._views[id(given)] = (given, array)

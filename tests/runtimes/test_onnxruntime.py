@@ -110,6 +110,17 @@ def test_what_is_written_into_a_batch_later_is_what_the_engine_reads(minilm_fold
     session.close()
 
 
+def test_few_and_small_views_are_kept_so_that_data_does_not_pile_up(minilm_folder: Path) -> None:
+    session: Any = OnnxRuntime().open(minilm_folder, "cpu")
+    kept = [torch.zeros(8, dtype=torch.int64) for _ in range(600)]
+    for tensor in (torch.zeros(1 << 14, dtype=torch.int64), *kept):
+        assert session._array(tensor).ctypes.data == tensor.data_ptr()
+    held = [tensor for tensor, _ in session._views.values()]
+    assert 0 < len(held) <= 256
+    assert max(tensor.nbytes for tensor in held) <= 1 << 16
+    session.close()
+
+
 def test_a_batch_without_a_mask_is_read_whole_and_an_unknown_input_is_an_error(minilm_folder: Path) -> None:
     session = OnnxRuntime().open(minilm_folder, "cpu")
     ids = questions(2, 9)["input_ids"].clamp(min=5)
