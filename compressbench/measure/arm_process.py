@@ -68,12 +68,13 @@ def run_job(job: Job) -> Result:
     begun = time.perf_counter()
     handle = load_model(ModelSpec(id=job.model), job.head, device=job.device)
     load_seconds = time.perf_counter() - begun
-    session = resolve_use(registry.runtimes, job.runtime).value.prepare(handle, job.device)
+    runtime = resolve_use(registry.runtimes, job.runtime).value
+    session = runtime.prepare(handle, job.device)
     inputs = read_inputs(Path(job.inputs))
     meters = [resolve_use(registry.meters, each) for each in job.meters]
     callers = CallersOfArm.of(lambda: caller(session, inputs, job.output_tokens))
     parent = (os.getppid(),)
-    with opened(meters, job.device, SilentProgress()) as working, watching(job.device, own_pids=parent) as watcher:
+    with opened(meters, job.device, SilentProgress()) as working, watching(job.device, [runtime], parent) as watcher:
         found = one_block(callers, job.num_calls, _schedule(job), Tools(working.instruments, watcher))
     return _result(found, working.absent, load_seconds)
 

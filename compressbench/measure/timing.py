@@ -16,7 +16,6 @@ from compressbench.measure.outputs import Answers, columns_of, summarize, table_
 from compressbench.measure.quality import Question
 from compressbench.measure.scenario import Contest, Measured
 from compressbench.measure.schedule import Schedule
-from compressbench.measure.server_process import clock_with_servers
 from compressbench.measure.sweep import is_out_of_memory
 from compressbench.measure.threads import with_threads
 from compressbench.measure.watching import watching
@@ -113,8 +112,7 @@ class Timing:
         contest = Contest(sessions, self.inputs_of, self.workload, self.seed, session_of)
         num_threads = torch.get_num_threads()
         try:
-            clock = clock_with_servers(runtime.value for _, runtime in arms.values())
-            with watching(self.device, process_clock=clock) as watcher:
+            with watching(self.device, [runtime.value for _, runtime in arms.values()]) as watcher:
                 return contest.run(self.schedule, Tools(meters.instruments, watcher), progress)
         finally:
             torch.set_num_threads(num_threads)

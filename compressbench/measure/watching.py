@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import Clock
 from compressbench.measure.gpu_evidence import GpuWatcher
 from compressbench.measure.interference import Watcher
+from compressbench.measure.server_process import clock_with_servers
 from compressbench.meters.nvml_device import cuda_uuid
 
 
 @contextmanager
-def watching(
-    device: str, own_pids: Collection[int] = (), process_clock: Clock = time.process_time_ns
-) -> Iterator[Watcher]:
-    """Watches the CPU, and the GPU too if the device is one ("cuda", "cuda:1"). `own_pids` are processes of ours on a GPU;
-    `process_clock` says how much CPU time is ours.
+def watching(device: str, runtimes: Iterable[Any] = (), own_pids: Collection[int] = ()) -> Iterator[Watcher]:
+    """Watches the CPU, and the GPU too if the device is one ("cuda", "cuda:1"). What servers of `runtimes` on this machine
+    use is ours, as are `own_pids` on a GPU.
 
     A GPU that NVML can't find leaves its evidence unread, with a reason.
     """
     gpu = GpuWatcher(_name(device), own_pids=own_pids) if device.startswith("cuda") else None
-    watcher = Watcher(process_clock=process_clock, gpu=gpu)
+    watcher = Watcher(process_clock=clock_with_servers(runtimes), gpu=gpu)
     try:
         yield watcher
     finally:

@@ -38,18 +38,29 @@ class Steps(Protocol):
         ...
 
 
-class ArraySteps(Protocol):
-    """The same in NumPy, for engines on the CPU: a step of a small model takes half a millisecond, and a dozen calls of
-    torch, whose code is cold after each pass of the engine, took as long again (benchmarks/runtime_overhead.py).
+class ArraySteps:
+    """`Steps` whose work is done in NumPy, for engines on the CPU: a step of a small model takes half a millisecond, and a
+    dozen calls of torch, whose code is cold after each pass of the engine, took as long again
+    (benchmarks/runtime_overhead.py).
     """
 
     def prompt(self, batch: Batch, num_tokens: int) -> Any:
-        """As `Steps.start`. The array is the caller's to write into."""
-        ...
+        """As `start`. The array is the caller's to write into."""
+        raise NotImplementedError
 
     def next(self, ids: Any) -> Any:
-        """As `Steps.step`; `ids` are batch x 1."""
-        ...
+        """As `step`; `ids` are batch x 1."""
+        raise NotImplementedError
+
+    def start(self, batch: Batch, num_tokens: int) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self.prompt(batch, num_tokens)).float()
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self.next(tokens.numpy()[:, None])).float()
 
 
 def special_tokens(model: Any, tokenizer: Any) -> Special:

@@ -88,12 +88,13 @@ class Endpoint(Spec):
     @property
     def local_port(self) -> int | None:
         """Where the server listens if it is on this machine, so that its CPU time can be told from other processes'."""
-        return parse_address(self.url).port if self.is_here else None
+        address = parse_address(self.url)
+        return address.port if is_loopback(address) else None
 
     @property
     def is_here(self) -> bool:
         """Whether the server runs on this machine, so that its meters see what it does."""
-        return is_loopback(parse_address(self.url))
+        return self.local_port is not None
 
     def client(self) -> Http:
         """Connections to the server, to be closed. Raises ModelError if the key isn't where it should be."""

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from compressbench.core.deploying import Deployed, KernelUse
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Batch, Decoding, Written
-from compressbench.models.own_decoding import Special, greedy_arrays
+from compressbench.models.own_decoding import ArraySteps, Special, greedy_arrays
 from compressbench.runtimes.onnx_session import Opened, open_engine
 
 if TYPE_CHECKING:
     import torch
 
 
-class CachedSteps:
-    """`models.own_decoding.Steps` over an engine. Buffers are kept while batches need the same size."""
+class CachedSteps(ArraySteps):
+    """Over an engine. Buffers are kept while batches need the same size."""
 
     def __init__(self, engine: Any, opened: Opened) -> None:
         assert opened.facts.cache is not None  # noqa: S101 -- a decoder's facts have it
@@ -32,18 +32,7 @@ class CachedSteps:
         self._binding: Any = None
         self._room = (0, 0)
 
-    def start(self, batch: Batch, num_tokens: int) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(self.prompt(batch, num_tokens)).float()
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(self.next(tokens.numpy()[:, None])).float()
-
     def prompt(self, batch: Batch, num_tokens: int) -> Any:
-        """As `start`, in NumPy: see `models.own_decoding.ArraySteps`."""
         import numpy
 
         ids = numpy.ascontiguousarray(batch["input_ids"].cpu().numpy())
@@ -62,7 +51,6 @@ class CachedSteps:
         return found
 
     def next(self, ids: Any) -> Any:
-        """As `step`, in NumPy: `ids` are batch x 1."""
         self._length += 1
         self._position += 1
         return self._run(ids, self._position)

@@ -7,9 +7,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compressbench.core.protocols import Batch, Decoding, Written
-from compressbench.models.own_decoding import Special, greedy_arrays, write
+from compressbench.models.own_decoding import ArraySteps, Special, greedy_arrays, write
 from compressbench.runtimes.openvino_feeding import as_array, mask_of, texts, whole_texts
-from compressbench.runtimes.openvino_session import Compiled, OpenVinoSession, infer, set_input
+from compressbench.runtimes.openvino_session import (
+    Compiled,
+    OpenVinoSession,
+    first_output,
+    infer,
+    set_input,
+    set_inputs,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -46,24 +53,12 @@ class DecoderSession(OpenVinoSession):
         super().close()
 
 
-class Steps:
-    """See `models.own_decoding.Steps` and `ArraySteps`. What keeps its shape from step to step is set once and written in
-    place.
-    """
+class Steps(ArraySteps):
+    """Over a request. What keeps its shape from step to step is set once and written in place."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
         self._held: list[Any] = []
-
-    def start(self, batch: Batch, num_tokens: int) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(self.prompt(batch, num_tokens))
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(self.next(tokens.numpy()[:, None]))
 
     def prompt(self, batch: Batch, num_tokens: int) -> Any:
         import numpy
@@ -107,10 +102,9 @@ class Steps:
 
     def _set(self, *arrays: Any) -> None:
         self._held = list(arrays)  # the engine reads this memory, and doesn't own it
-        for number, array in enumerate(arrays):
-            set_input(self._request, number, array)
+        set_inputs(self._request, arrays)
 
     def _infer(self) -> Any:
-        """The first output (batch x wanted x vocabulary), copied."""
+        """Logits (batch x wanted x vocabulary)."""
         infer(self._request)
-        return self._request.get_output_tensor(0).data.copy()
+        return first_output(self._request)

@@ -167,6 +167,7 @@ class EncoderSession(OpenVinoSession):
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Logits, or last hidden states (batch x length x hidden)."""
+        import numpy
         import torch
 
         arrays = [as_array(tensor) for tensor in encoder_inputs(batch, self._compiled.about.inputs)]
@@ -181,11 +182,11 @@ class EncoderSession(OpenVinoSession):
         size = -(-rows // parts)
         used = self._requests[: -(-rows // size)]
         for number, request in enumerate(used):
-            _set_all(request, [array[number * size : (number + 1) * size] for array in arrays])
+            set_inputs(request, [array[number * size : (number + 1) * size] for array in arrays])
             request.start_async()
         for request in used:
             request.wait()
-        return torch.cat([answer(request) for request in used])
+        return torch.from_numpy(numpy.concatenate([first_output(request) for request in used]))
 
     def close(self) -> None:
         del self._requests, self._fixed, self._held
@@ -193,12 +194,14 @@ class EncoderSession(OpenVinoSession):
 
 
 def _one_pass(request: Any, arrays: Sequence[Any]) -> torch.Tensor:
-    _set_all(request, arrays)
+    import torch
+
+    set_inputs(request, arrays)
     infer(request)
-    return answer(request)  # type: ignore[no-any-return]
+    return torch.from_numpy(first_output(request))
 
 
-def _set_all(request: Any, arrays: Sequence[Any]) -> None:
+def set_inputs(request: Any, arrays: Sequence[Any]) -> None:
     for number, array in enumerate(arrays):
         set_input(request, number, array)
 
@@ -215,11 +218,9 @@ def infer(request: Any) -> None:
     request.infer(share_outputs=True)
 
 
-def answer(request: Any) -> Any:
-    """The first output, copied."""
-    import torch
-
-    return torch.from_numpy(request.get_output_tensor(0).data.copy())
+def first_output(request: Any) -> Any:
+    """Copied, because the engine writes the next one over it."""
+    return request.get_output_tensor(0).data.copy()
 
 
 def _text(value: Any) -> Note:
