@@ -212,7 +212,7 @@ def test_the_line_of_a_second_task_is_its_own_when_the_first_is_unknown() -> Non
             ["int8-dynamic", {"use": "magnitude", "sparsity": 0.5}],
             "'magnitude' can't follow int8-dynamic (got int8 weights",
         ),
-        (["cast", "int8-dynamic"], "'int8-dynamic' can't follow cast (got bfloat16 weights where it needs float32)"),
+        (["cast", "smoothquant"], "'smoothquant' can't follow cast (got bfloat16 weights where it needs float32)"),
         (["int8-weight-only", "cast"], "'cast' can't follow int8-weight-only"),
         (["int8-dynamic", "int8-dynamic"], "'int8-dynamic' can't follow int8-dynamic"),
         ([{"use": "depth-pruning", "num_layers": 12}], "the model has 4 layers (got num_layers 12)"),
@@ -228,9 +228,9 @@ def test_steps_that_do_not_go_together_are_refused(steps: list[Any], said: str) 
 
 def test_a_model_that_loads_in_half_precision_is_known_to_the_first_step() -> None:
     said = refused(
-        model={"id": "embedded:shakespeare-lm", "dtype": "bfloat16"}, **one_candidate({"use": "int8-dynamic"})
+        model={"id": "embedded:shakespeare-lm", "dtype": "bfloat16"}, **one_candidate({"use": "smoothquant"})
     )
-    assert "'int8-dynamic' can't follow a model in bfloat16" in said
+    assert "'smoothquant' can't follow a model in bfloat16" in said
 
 
 def test_steps_that_go_together_are_planned() -> None:

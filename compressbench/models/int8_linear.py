@@ -96,7 +96,7 @@ class Int8DynamicLinear(Int8Linear):
             self.register_buffer("weight_scale", scale)
             self.register_buffer("bias", None if bias is None else bias.detach())
         else:
-            self._pack(weight, scale, None if bias is None else bias.detach())
+            self._pack(weight, scale, None if bias is None else bias.detach().float())
 
     def _pack(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._has_bias, self.number = bias is not None, number_of(self)

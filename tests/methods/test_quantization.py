@@ -60,6 +60,18 @@ def test_a_cast_model_holds_nothing_else_and_computes_nearly_the_same(causal_lm:
     assert 0 < float(error) < 0.03
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_int8_dynamic_of_a_half_precision_model_multiplies_what_was_left_of_the_weights(
+    classifier: ModelHandle, dtype: Any
+) -> None:
+    half = Cast(dtype=dtype).apply(classifier.copy())
+    done = Int8Dynamic().apply(half.copy())
+    assert done.weights == "int8"
+    assert {parameter.dtype for parameter in done.model.parameters()} == {getattr(torch, dtype)}
+    expected = logits(with_rounded_weights(half))
+    assert float((logits(done) - expected).norm() / expected.norm()) < 0.03
+
+
 @pytest.mark.parametrize("method", INT8)
 def test_int8_replaces_the_linear_modules_of_the_layers_and_leaves_heads_and_embeddings(
     classifier: ModelHandle, causal_lm: ModelHandle, method: Any

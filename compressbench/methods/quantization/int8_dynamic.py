@@ -16,10 +16,10 @@ class Int8Dynamic(LinearStep):
 
     PyTorch's old default, one scale for a whole weight matrix, is measurably lossy on small encoders and isn't offered.
     `reduce_range` gives up one bit of the activations; left out, it is on just where the processor lacks VNNI and
-    would overflow without it.
+    would overflow without it. What isn't quantized stays in the type that it had.
     """
 
-    facts: ClassVar[Facts] = Facts(accepts=frozenset({"float32"}), paper="arXiv:1712.05877")
+    facts: ClassVar[Facts] = Facts(paper="arXiv:1712.05877")
 
     reduce_range: bool | None = Field(None, description="7-bit activations; default: only without VNNI")
 
