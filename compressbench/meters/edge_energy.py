@@ -56,8 +56,12 @@ class EdgeWindows:
         return windows
 
     def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
-        """The counter's increments in that time, when and to how many joules. Call it before `collect`, which forgets."""
-        found = [(round(edge.at_ns), edge.joules) for edge in self._sampler.log().edges]
+        """The counter's increments in that time, when and to how many joules. Call it before `collect`, which forgets.
+
+        Without those that the sampler slept over: when they happened is known only to a tick.
+        """
+        log = self._sampler.log()
+        found = [(round(edge.at_ns), edge.joules) for edge in _sharp(log.edges, log.tick_s)]
         return [(at_ns, joules) for at_ns, joules in found if begin_ns <= at_ns <= end_ns]
 
     def _wait_until_read(self, moment_ns: int) -> None:

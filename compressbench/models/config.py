@@ -21,7 +21,7 @@ EMBEDDED = {
     "all-minilm-l6-v2": "",
 }
 """Name -> folder; the last is all of the encoder's own distribution."""
-RANDOM = {"llama-125m": "llama_125m", "llama-1b": "llama_1b"}
+RANDOM = {"llama-125m": "llama_125m", "llama-7b-8-layers": "llama_7b_8_layers"}
 """Name -> file in random/: shapes with random weights, for speed only."""
 _PREFIX = "embedded:"
 _RANDOM_PREFIX = "random:"

@@ -27,8 +27,9 @@ class Int8Linear(StoredLayer):
 class Int8WeightLinear(Int8Linear):
     """y = x Wᵀ · scale + bias with int8 W and activations in their own type.
 
-    bfloat16 activations on CPU use PyTorch's packed int8 kernel; anything else dequantizes in every call, which saves
-    memory and costs time. float16 can't hold sums of unscaled codes, so there the weights are scaled first.
+    bfloat16 activations on CPU use PyTorch's packed int8 kernel, and one row on CUDA a reduction where inductor compiles
+    it; anything else dequantizes in every call, which saves memory and costs time. float16 can't hold sums of unscaled
+    codes, so there the weights are scaled first.
     """
 
     kind: ClassVar[str] = "int8-weight"
@@ -47,6 +48,9 @@ class Int8WeightLinear(Int8Linear):
             rows = x.reshape(-1, self.in_features)
             scale = self.weight_scale.to(x.dtype)
             y = torch._weight_int8pack_mm(rows, self.weight, scale).reshape(*x.shape[:-1], self.out_features)
+        elif x.numel() == self.in_features and x.device.type == "cuda" and torch.compiler.is_compiling():
+            y = int8_row_product(x.flatten(), self.weight, self.weight_scale).to(x.dtype)
+            y = y.reshape(*x.shape[:-1], self.out_features)
         elif x.dtype == torch.float16:
             y = functional.linear(x, (self.weight.float() * self.weight_scale.float()[:, None]).to(x.dtype))
         else:
@@ -199,6 +203,15 @@ class Int8DynamicLinear(Int8Linear):
             self.weight, self.weight_scale, self.bias = weight, scale, bias
         else:
             self._pack(weight, scale, bias)
+
+
+def int8_row_product(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """x (in) times weightᵀ (out x in, int8, `scale` per output channel): out, float32.
+
+    To be compiled into one kernel that reads the codes as they are stored; a matrix product would first write them out in
+    the type of x.
+    """
+    return (x.float() * weight.float()).sum(dim=1) * scale.float()
 
 
 def int8_rows_matmul(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

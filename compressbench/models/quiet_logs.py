@@ -26,16 +26,16 @@ def drop_messages_of_torchao() -> None:
 
 
 @contextmanager
-def errors_only(*names: str) -> Iterator[None]:
-    """The loggers of these names ("": all that have no level of their own) tell nothing below an error meanwhile."""
+def errors_only(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """The loggers of these names ("": all that have no level of their own) tell nothing below `level` meanwhile."""
     levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     try:
         for logger in levels:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(level)
         yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        for logger, before in levels.items():
+            logger.setLevel(before)
 
 
 def _differs(beginning: str, record: logging.LogRecord) -> bool:

@@ -9,13 +9,17 @@ must not be called while another compiled session lives: it would compile everyt
 from __future__ import annotations
 
 import inspect
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import UnsupportedError
 from compressbench.models.quiet_logs import errors_only
 
 _LOGGER = "torch._dynamo"
+_SEARCH = "torch._inductor.select_algorithm"
 _LIMIT = "recompile limit"
 
 
@@ -70,8 +74,7 @@ class Compiled:
         self.num_threads = torch.get_num_threads()
         breaks = _num_breaks()
         try:
-            # what dynamo would say of its limit of recompilations is told by `fallbacks`
-            with inductor.patch(dict(self._settings.while_tracing)), errors_only(_LOGGER):
+            with inductor.patch(dict(self._settings.while_tracing)), _quiet():
                 return self._call(*arguments, **named)
         except _compiler_errors() as error:
             text = " ".join(str(error).split())[:300]
@@ -89,6 +92,17 @@ class Compiled:
                 if record.recompile_reason:
                     self.reasons.append(_short(record.recompile_reason))
         self._by_shape[shape] += 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What dynamo would say of its limit of recompilations is told by `fallbacks`. That a kernel among dozens doesn't fit
+    the device is no error, and float32 stays float32.
+    """
+    with warnings.catch_warnings(), errors_only(_LOGGER), errors_only(_SEARCH, level=logging.CRITICAL):
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+        yield
 
 
 def shape_of(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:

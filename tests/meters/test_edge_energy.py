@@ -4,6 +4,8 @@ import math
 import random
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -334,6 +336,15 @@ def test_collecting_waits_until_the_counter_has_been_read_after_the_end() -> Non
     assert sampler.read_until_ns < end_ns
     assert joules_of(windows.collect()[0])[0] == pytest.approx(400, rel=0.01)
     assert end_ns < clock() < end_ns + 200 * MS
+
+
+def test_the_series_leaves_out_edges_that_were_slept_over() -> None:
+    log = log_of(lambda second: 400 * second, regular(), width_ms=1.0)
+    vague = log.edges[20]._replace(earliest_ns=log.edges[19].latest_ns)
+    slept = log._replace(edges=(*log.edges[:20], vague, *log.edges[21:]))
+    sampler: Any = SimpleNamespace(log=lambda: slept, timing=EventClock().timing)
+    found = EdgeWindows(sampler).series(0, 10**12)
+    assert found == [(round(edge.at_ns), edge.joules) for edge in log.edges if edge.joules != vague.joules]
 
 
 def test_collecting_from_a_sampler_that_reads_no_more_ends_and_says_so() -> None:

@@ -12,6 +12,7 @@ from compressbench.models.int8_linear import (
     Int8Linear,
     Int8WeightLinear,
     best_engine,
+    int8_row_product,
     int8_rows_matmul,
 )
 
@@ -195,6 +196,30 @@ def test_the_bfloat16_kernel_agrees_with_dequantized_weights_within_bfloat16_rou
     allowed = 2.0**-8 * (2 * (expected.abs() + bias.double().abs()) + expected.abs()) + 1e-3 * products
     assert found.dtype == torch.bfloat16
     assert bool(((found.double() - expected).abs() <= allowed).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_product_of_one_row_is_that_of_the_dequantized_weights(dtype: torch.dtype) -> None:
+    weight, x, _ = layer(4)
+    row = x[0].to(dtype)
+    found = int8_row_product(row, *per_channel_symmetric(weight))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact(row, dequantized(weight), None), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_compiled_on_cuda_one_row_and_several_have_the_same_product(dtype: torch.dtype) -> None:
+    weight, x, bias = layer(5, inputs=512, outputs=80)
+    linear = Int8WeightLinear(*per_channel_symmetric(weight), bias).to("cuda")
+    compiled = torch.compile(linear)
+    with torch.inference_mode():
+        several = compiled(x.to("cuda", dtype)).double().cpu()
+        one = compiled(x[:1].to("cuda", dtype)).double().cpu()
+    expected = exact(x.to(dtype), dequantized(weight), bias)
+    for found, right in ((several, expected), (one, expected[:1])):
+        assert float((found - right).norm() / right.norm()) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
 def test_float16_does_not_overflow_where_the_result_fits() -> None:

@@ -20,7 +20,8 @@ from compressbench.core.registry import runtimes
 from compressbench.models.handle import ModelHandle
 from compressbench.models.load import load_model
 from compressbench.recipe.schema import ModelSpec
-from compressbench.runtimes.torch_compile import CompiledSession, TorchCompile
+from compressbench.runtimes.compiled_session import CompiledSession
+from compressbench.runtimes.torch_compile import TorchCompile
 from compressbench.runtimes.torch_eager import TorchEager
 from compressbench.testing import tiny_causal_lm, tiny_classifier, tiny_encoder, tiny_image_classifier
 
@@ -59,6 +60,7 @@ def test_the_word_torch_compile_is_this_runtime() -> None:
     assert runtime.requires == ("torch",)
     assert "speech-seq2seq" not in (facts_of(runtime).heads or ())
     assert facts_of(TorchCompile(cuda_graphs=True)).devices == {"cuda"}
+    assert facts_of(TorchCompile(coordinate_descent=True)).devices == {"cuda"}
     assert facts_of(TorchCompile(freezing=True)).devices == {"cpu"}
     assert facts_of(TorchCompile(backend="openvino")).requires == ("torch", "openvino")
 
@@ -69,12 +71,21 @@ def test_the_word_torch_compile_is_this_runtime() -> None:
         ({"backend": "inducter"}, "Did you mean 'inductor'"),
         ({"backend": "eager", "mode": "max-autotune"}, "settings of inductor"),
         ({"backend": "aot_eager", "freezing": True}, "settings of inductor"),
+        ({"backend": "eager", "coordinate_descent": True}, "settings of inductor"),
+        ({"freezing": True, "coordinate_descent": True}, "give one of them"),
         ({"mode": "reduce-overhead", "cuda_graphs": True}, "captures already"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         TorchCompile(**options)
+
+
+def test_a_setting_that_older_records_lack_stands_only_where_it_is_used() -> None:
+    assert "coordinate_descent" not in TorchCompile().model_dump(mode="json")
+    asked = TorchCompile(coordinate_descent=True)
+    assert asked.model_dump(mode="json")["coordinate_descent"] is True
+    assert asked.settings("cuda").arguments["options"] == {"coordinate_descent_tuning": True}
 
 
 def test_a_head_or_device_that_it_does_not_run_is_refused() -> None:
@@ -291,7 +302,17 @@ def test_inductor_gives_the_same_answers_through_fused_kernels(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", [{"cuda_graphs": True}, {"mode": "reduce-overhead"}, {"backend": "eager"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cuda_graphs": True},
+        {"cuda_graphs": True, "coordinate_descent": True},
+        {"mode": "reduce-overhead"},
+        {"backend": "eager"},
+        {"backend": "eager", "cuda_graphs": True},
+    ],
+    ids=str,
+)
 def test_a_captured_step_generates_the_same_on_cuda(options: dict[str, Any], shakespeare: ModelHandle) -> None:
     handle = shakespeare.copy()
     eager, session = TorchEager().prepare(handle, "cuda"), TorchCompile(**options).prepare(handle, "cuda")
