@@ -150,7 +150,7 @@ def resident_bytes(model: nn.Module, device: str) -> tuple[int, bool]:
     named = {str(at): tensor for at, tensor in enumerate([*model.parameters(), *model.buffers()])}
     tensors, unseen = plain(named)  # those inside of tensor subclasses, too
     storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors.values()}
-    opaque: list[Any] = [module for module in model.modules() if hasattr(module, "packed_again")]
+    opaque: list[Any] = [module for module in model.modules() if getattr(module, "is_opaque", False)]
     packed = trace_allocations(lambda: [module.packed_again() for module in opaque], device).net_bytes if opaque else 0
     stored = sum(tensor.nbytes for module in opaque for tensor in module.stored_tensors().values())
     return sum(storages.values()) + max(packed, stored), packed >= stored and not unseen

@@ -36,25 +36,28 @@ class Int8WeightLinear(Int8Linear):
 
     weight: torch.Tensor
     weight_scale: torch.Tensor
+    kernel_scale: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
         self.register_buffer("weight", weight.contiguous())
         self.register_buffer("weight_scale", scale)
+        # inductor can't lower the kernel where the scales are made in the same graph
+        self.register_buffer("kernel_scale", scale.to(torch.bfloat16), persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.bfloat16 and x.device.type == "cpu":
             rows = x.reshape(-1, self.in_features)
-            scale = self.weight_scale.to(x.dtype)
-            y = torch._weight_int8pack_mm(rows, self.weight, scale).reshape(*x.shape[:-1], self.out_features)
+            y = torch._weight_int8pack_mm(rows, self.weight, self.kernel_scale)
+            y = y.reshape(*x.shape[:-1], self.out_features)
         elif x.numel() == self.in_features and x.device.type == "cuda" and torch.compiler.is_compiling():
             y = int8_row_product(x.flatten(), self.weight, self.weight_scale).to(x.dtype)
             y = y.reshape(*x.shape[:-1], self.out_features)
         elif x.dtype == torch.float16:
             y = functional.linear(x, (self.weight.float() * self.weight_scale.float()[:, None]).to(x.dtype))
         else:
-            y = functional.linear(x, self.weight.to(x.dtype)) * self.weight_scale.to(x.dtype)
+            y = (functional.linear(x, self.weight.to(x.dtype)).float() * self.weight_scale).to(x.dtype)
         return y if self.bias is None else y + self.bias
 
     def stored_tensors(self) -> dict[str, torch.Tensor]:
@@ -67,6 +70,10 @@ class Int8WeightLinear(Int8Linear):
     @classmethod
     def restore(cls, layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Int8WeightLinear:
         return cls(tensors["weight"], tensors["weight_scale"], tensors.get("bias"))
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.kernel_scale = self.weight_scale.to(torch.bfloat16)
 
 
 class Int8DynamicLinear(Int8Linear):
@@ -115,6 +122,11 @@ class Int8DynamicLinear(Int8Linear):
                 self.packed: Any = torch.ops.quantized.linear_prepack(quantized, bias)
             finally:
                 torch.backends.quantized.engine = previous
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether the weights are kept in a form whose bytes only the allocator knows."""
+        return self.engine != "cuda"
 
     def packed_again(self) -> Any:
         """The same weights packed a second time: what that allocates is what the packed form occupies."""

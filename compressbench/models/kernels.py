@@ -38,7 +38,7 @@ def trace_kernels(session: Session, batch: Batch, modules: Mapping[str, nn.Modul
     activities = [torch.profiler.ProfilerActivity.CPU]
     if session.device.startswith("cuda"):
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with _marked(modules), torch.profiler.profile(activities=activities) as profile:
+    with _marked(modules), torch.profiler.profile(activities=activities, acc_events=True) as profile:
         session(batch)
         session.synchronize()
     events = list(profile.events() or ())

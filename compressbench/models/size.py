@@ -28,7 +28,9 @@ def count_weights(model: nn.Module) -> WeightCount:
     counts = [_count_layer(layer) for layer in layers.values()]
     counts += [(t.numel(), t.numel() - int(torch.count_nonzero(t)), t.nbytes) for t in plain_parameters(model)]
     parameters, zeros, num_bytes = (sum(column) for column in zip(*counts, strict=True))
-    return WeightCount(parameters, zeros, num_bytes, any(hasattr(module, "packed_again") for module in model.modules()))
+    return WeightCount(
+        parameters, zeros, num_bytes, any(getattr(module, "is_opaque", False) for module in model.modules())
+    )
 
 
 def _count_layer(layer: StoredLayer) -> tuple[int, int, int]:

@@ -24,9 +24,9 @@ def profiled(call: Callable[[], None], device: str) -> dict[str, int]:
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.startswith("cuda"):
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
+    with torch.profiler.profile(activities=activities, record_shapes=True, acc_events=True) as profile:
         call()
-    counts = Counter(_named(event.name, event.input_dtypes or ()) for event in profile.events() or ())
+    counts = Counter(_named(event.name, getattr(event, "input_dtypes", None) or ()) for event in profile.events() or ())
     counts.pop("", None)
     return dict(counts.most_common())
 

@@ -129,6 +129,13 @@ def test_packed_weights_occupy_at_least_what_they_store(engine: str) -> None:
     assert is_exact or found == stored
 
 
+def test_int8_layers_in_the_form_for_cuda_hold_plain_tensors() -> None:
+    codes, scale = torch.ones(64, 32, dtype=torch.int8), torch.ones(64)
+    layer = Int8DynamicLinear(codes, scale, torch.zeros(64), engine="cuda", reduce_range=False)
+    assert resident_bytes(nn.Sequential(layer), "cpu") == (64 * 32 + 64 * 4 + 64 * 4, True)
+    assert not count_weights(nn.Sequential(layer)).has_opaque_weights
+
+
 @pytest.mark.parametrize("method", [Int8Dynamic, Int8WeightOnly])
 def test_an_int8_model_occupies_its_stored_bytes_and_less_than_before(classifier: ModelHandle, method: Any) -> None:
     done = method().apply(classifier.copy())

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,17 @@ def test_the_manifest_says_what_was_done_and_with_which_versions(tmp_path: Path)
     assert manifest["steps"] == [{"use": "rtn", "bits": 3}]
     assert manifest["versions"].keys() >= {"torch", "transformers", "compressbench"}
     assert manifest["layers"]["bert.encoder.layer.0.attention.self.query"]["kind"] == "packed"
+
+
+def test_a_checkout_that_is_not_installed_has_no_version_and_is_saved_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("compressbench.models.artefact.version", missing)
+    save_artefact(packed(tiny_classifier()), tmp_path, {})
+    assert set(json.loads((tmp_path / MANIFEST).read_text())["versions"].values()) == {"not installed"}
 
 
 def edited(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

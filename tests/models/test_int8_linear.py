@@ -222,6 +222,14 @@ def test_compiled_on_cuda_one_row_and_several_have_the_same_product(dtype: torch
         assert float((found - right).norm() / right.norm()) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
+def test_a_state_dict_brings_the_scales_that_the_kernel_reads() -> None:
+    weight, x, _ = layer(6, bias=False)
+    linear, other = (Int8WeightLinear(*per_channel_symmetric(each), None) for each in (weight, 3 * weight))
+    assert "kernel_scale" not in linear.state_dict()
+    linear.load_state_dict(other.state_dict())
+    assert torch.equal(linear(x.bfloat16()), other(x.bfloat16()))
+
+
 def test_float16_does_not_overflow_where_the_result_fits() -> None:
     codes, scale = per_channel_symmetric(torch.full((4, 256), 0.01))
     found = Int8WeightLinear(codes, scale, None)(torch.full((2, 256), 10.0, dtype=torch.float16))

@@ -17,8 +17,11 @@ from compressbench.core.deploying import SaysWhatItRuns, facts_of
 from compressbench.core.errors import UnsupportedError
 from compressbench.core.protocols import Decoding, Runtime, Session
 from compressbench.core.registry import runtimes
+from compressbench.methods.quantization.cast import Cast
+from compressbench.methods.quantization.int8_weight_only import Int8WeightOnly
 from compressbench.models.handle import ModelHandle
 from compressbench.models.load import load_model
+from compressbench.models.size import stored_layers
 from compressbench.recipe.schema import ModelSpec
 from compressbench.runtimes.compiled_session import CompiledSession
 from compressbench.runtimes.torch_compile import TorchCompile
@@ -299,6 +302,23 @@ def test_inductor_gives_the_same_answers_through_fused_kernels(
         assert use.fallbacks == ()
         if handle is shakespeare:
             assert torch.equal(session.generate(batch, 16), eager.generate(batch, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_inductor_keeps_the_kernel_of_int8_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shakespeare: ModelHandle
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    handle = Int8WeightOnly().apply(Cast(dtype="bfloat16").apply(shakespeare.copy()))
+    eager, session = TorchEager().prepare(handle, "cpu"), TorchCompile().prepare(handle, "cpu")
+    batch = ids_of(1, 9, words=1000)
+    found, expected = session(batch).float(), eager(batch).float()
+    assert float((found - expected).norm() / expected.norm()) < 0.02
+    assert torch.equal(session.generate(batch, 16), eager.generate(batch, 16))
+    use = session.kernels(batch, 4)
+    assert use is not None
+    assert use.counts["aten::_weight_int8pack_mm bfloat16 int8"] == 4 * len(stored_layers(handle.model))
 
 
 @pytest.mark.gpu
