@@ -88,16 +88,26 @@ class Bench:
         name: str = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
         return f"{name}, driver {pynvml.nvmlSystemGetDriverVersion()}, torch {torch.__version__}"
 
-    def window(self, during: Callable[[], None]) -> Reading:
-        self.counter.start()
+    def window(self, during: Callable[[], None], beside: Work | None = None) -> Reading:
+        """`beside` is what goes on before and after, where the counter can't be read within."""
+        self._lead(beside, before=True)
         self.power.start()
+        self.counter.start()
         begun = time.perf_counter()
         during()
         seconds = time.perf_counter() - begun
-        self.power.stop()
         self.counter.stop()
+        self.power.stop()
+        self._lead(beside, before=False)
         [one], [other] = self.counter.collect(), self.power.collect()
         return Reading(seconds, one, other)
+
+    def _lead(self, beside: Work | None, *, before: bool) -> None:
+        if beside is not None and self.counter.wants_lead:
+            is_over = self.counter.lead(before=before)
+            while not is_over():
+                beside(10)
+                self.synchronize()
 
     def synchronize(self) -> None:
         if self.is_real:
@@ -122,7 +132,7 @@ class Bench:
                 work(min(50, number - begin))
                 self.synchronize()
 
-        return self.window(during)
+        return self.window(during, work)
 
 
 def works(is_real: bool) -> dict[str, Work]:

@@ -28,6 +28,7 @@ from compressbench.records.evidence import DisturbanceRule, Evidence, disturbed_
 from compressbench.records.measurement import Arm, Block, Idle, Measurement, WarmUp
 
 Sleep = Callable[[float], None]
+_MAX_LEAD_NS = 2_000_000_000
 
 
 class Watching(Protocol):
@@ -171,6 +172,7 @@ class _Run:
 
     def block(self, number: int, position: int, arm: Arm, counter: Iterator[int]) -> Block:
         call, clock, watcher = self.arms[arm].timed, self.tools.clock, self.tools.watcher
+        self._lead(arm, before=True)
         if watcher is not None:
             watcher.before()
         self.working.start()
@@ -182,11 +184,22 @@ class _Run:
             self.working.stop()
         if watcher is not None:
             watcher.after()
+        self._lead(arm, before=False)
         block = Block(
             round=number, position=position, arm=arm, latencies_ns=latencies, seconds=seconds, **call.take()._asdict()
         )
         self._log_phases(block, begun)
         return block
+
+    def _lead(self, arm: Arm, *, before: bool) -> None:
+        """The arm's work goes on untimed beside a block, for meters that can't be read within."""
+        is_over, clock = self.working.lead(before=before), self.tools.clock
+        if is_over is not None:
+            call, until_ns = self.arms[arm].warm_up, clock() + _MAX_LEAD_NS
+            for index in itertools.count():
+                call(index)
+                if is_over() or clock() > until_ns:
+                    return
 
     def _log_phases(self, block: Block, begun_ns: int) -> None:
         """When the meter moved, before it forgets: what prefill and decode of a generation are told apart by."""

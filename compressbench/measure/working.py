@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import HasSeries, Instrument, Provenance, Window
+from compressbench.core.protocols import HasSeries, Instrument, Provenance, WantsLead, Window
 
 
 class WindowsOfBlock(NamedTuple):
@@ -30,6 +30,17 @@ class Working:
     @property
     def min_window_s(self) -> float:
         return max((instrument.min_window_s for instrument in self.open.values()), default=0.0)
+
+    def lead(self, *, before: bool) -> Callable[[], bool] | None:
+        """Whether all meters that want work to go on beside a window have seen enough of it; None: no meter wants that."""
+        waits = list[Callable[[], bool]]()
+
+        def ask(_: str, instrument: Instrument) -> None:
+            if isinstance(instrument, WantsLead) and instrument.wants_lead:
+                waits.append(instrument.lead(before=before))
+
+        self._each(ask)
+        return (lambda: all(is_done() for is_done in waits)) if waits else None
 
     def start(self) -> None:
         self._each(lambda name, instrument: instrument.start())

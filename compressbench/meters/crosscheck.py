@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import HasSeries, Instrument, Provenance, Window
+from compressbench.core.protocols import HasSeries, Instrument, Provenance, WantsLead, Window
 from compressbench.records.crosscheck import CROSSCHECK
 
 NAME = "energy_j"
@@ -37,6 +37,15 @@ class Chosen:
             lost = (f"failed: {self._lost}",) if self._lost else ()
             found[CROSSCHECK + NAME] = _noted(second, (*void, *lost))
         return found
+
+    @property
+    def wants_lead(self) -> bool:
+        return isinstance(self._primary, WantsLead) and self._primary.wants_lead
+
+    def lead(self, *, before: bool) -> Callable[[], bool]:
+        """Of the first meter, which wants it."""
+        assert isinstance(self._primary, WantsLead)  # noqa: S101 -- asked only where it is wanted
+        return self._primary.lead(before=before)
 
     def start(self) -> None:
         self._of_second(lambda second: second.start(), None)

@@ -17,8 +17,9 @@ from itertools import pairwise
 from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Window
 from compressbench.core.statistics import t_quantile
-from compressbench.meters.edges import Edge, EdgeLog, EdgeSampler
+from compressbench.meters.edges import EdgeLog, EdgeSampler
 from compressbench.meters.marks import Marks
+from compressbench.meters.probe import Edge
 
 MIN_EDGES = 3
 MIN_TICKS = 10
@@ -26,6 +27,7 @@ STUCK_TICKS = 5
 _MIN_WAIT_S = 2.0
 _RECENCY = 0.6  # weight of the nearest segment where the nearer ones predict better than the mean
 _FEW = 10  # segments
+_SPREAD_OF_A_TICK = 0.05  # of the power over one tick around its mean, as an H200 has it at steady work
 _NS = 1e-9
 _Z95 = 1.959963984540054
 
@@ -35,23 +37,43 @@ class EdgeWindows:
 
     def __init__(self, sampler: EdgeSampler, name: str = "energy_j") -> None:
         self._sampler, self._name, self._marks = sampler, name, Marks(sampler.timing.clock)
+        self._is_led, self._quiet = False, list[bool]()
+
+    def lead(self, *, before: bool) -> Callable[[], bool]:
+        """Says whether the counter has moved since this call. `before`: the window that is started next is quiet, the
+        sampler doesn't read while it is open.
+        """
+        self._require_open()
+        self._is_led, asked_ns = before, self._sampler.timing.clock()
+        return lambda: self._sampler.has_edge_since(asked_ns)
 
     def start(self) -> None:
         """Raises MeterError if the sampler has been closed."""
-        if not self._sampler.is_running:
-            raise MeterError("this meter has been closed", do="Open it again.")
+        self._require_open()
+        if self._is_led:
+            self._sampler.pause()
         self._marks.start()
 
     def stop(self) -> None:
         self._marks.stop()
+        self._quiet.append(self._is_led)
+        if self._is_led:
+            self._sampler.resume()
+        self._is_led = False
 
     def collect(self) -> list[Window]:
         """The windows since the last call. Waits until the counter has been read after the end of the last one."""
-        marks = self._marks.take()
+        marks, quiet = self._marks.take(), self._quiet
+        self._quiet = []
         if marks:
             self._wait_until_read(marks[-1].end_ns)
+            if quiet[-1]:
+                self._wait(lambda: self._sampler.has_edge_since(marks[-1].end_ns))
         log = self._sampler.log()
-        windows = [energy_window(log, mark.begin_ns, mark.end_ns, self._name) for mark in marks]
+        windows = [
+            (quiet_window if is_quiet else energy_window)(log, mark.begin_ns, mark.end_ns, self._name)
+            for mark, is_quiet in zip(marks, quiet, strict=True)
+        ]
         self._sampler.forget(self._marks.needed_since_ns())
         return windows
 
@@ -64,10 +86,17 @@ class EdgeWindows:
         found = [(round(edge.at_ns), edge.joules) for edge in _sharp(log.edges, log.tick_s)]
         return [(at_ns, joules) for at_ns, joules in found if begin_ns <= at_ns <= end_ns]
 
+    def _require_open(self) -> None:
+        if not self._sampler.is_running:
+            raise MeterError("this meter has been closed", do="Open it again.")
+
     def _wait_until_read(self, moment_ns: int) -> None:
+        self._wait(lambda: self._sampler.read_until_ns >= moment_ns)
+
+    def _wait(self, is_done: Callable[[], bool]) -> None:
         timing, tick_s = self._sampler.timing, self._sampler.tick_s or 0.0
         deadline_ns = timing.clock() + (_MIN_WAIT_S + 2 * tick_s) / _NS
-        while self._sampler.read_until_ns < moment_ns and timing.clock() < deadline_ns:
+        while not is_done() and timing.clock() < deadline_ns:
             timing.sleep(max(1e-3, min(tick_s, 0.1) / 4))
 
 
@@ -86,6 +115,39 @@ def energy_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_
         return Window(seconds=seconds, reason=reason)
     joules, uncertainty_j = _estimate(edges, begin_ns, end_ns, log.resolution_j)
     return Window(seconds=seconds, values={name: joules}, uncertainties={name: uncertainty_j})
+
+
+def quiet_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j") -> Window:
+    """Joules between two moments between which the counter was not read, while the same work went on before and after.
+
+    Between the last edge before and the first one after all energy is known; the two ends are charged at the mean power.
+    """
+    seconds = (end_ns - begin_ns) * _NS
+    edges = [edge for edge in log.edges if edge.is_sharp(log.tick_s)]
+    place = bisect.bisect_right(edges, begin_ns, key=lambda edge: edge.latest_ns)
+    later = bisect.bisect_left(edges, end_ns, key=lambda edge: edge.earliest_ns)
+    if place == 0 or later == len(edges):
+        return Window(seconds=seconds, reason=f"{log.name} was not seen to move before and after the window")
+    before, after = edges[place - 1], edges[later]
+    if reason := _trouble(log, before.earliest_ns, after.earliest_ns) or _far(log, before, after, begin_ns, end_ns):
+        return Window(seconds=seconds, reason=reason)
+    covered_s = (after.at_ns - before.at_ns) * _NS
+    watts = (after.joules - before.joules) / covered_s
+    ends_s = math.hypot(begin_ns - before.at_ns, after.at_ns - end_ns) * _NS
+    timing_s = math.hypot(before.width_ns, after.width_ns) * _NS / math.sqrt(12) * seconds / covered_s
+    rounding_j = log.resolution_j / math.sqrt(6)
+    uncertainty_j = math.hypot(watts * timing_s, rounding_j, _SPREAD_OF_A_TICK * watts * ends_s)
+    return Window(seconds=seconds, values={name: watts * seconds}, uncertainties={name: uncertainty_j})
+
+
+def _far(log: EdgeLog, before: Edge, after: Edge, begin_ns: int, end_ns: int) -> str:
+    """Why the edges around a quiet window can't carry it: too far away, or without any energy."""
+    away_ns = max(begin_ns - before.latest_ns, after.earliest_ns - end_ns)
+    if away_ns * _NS > STUCK_TICKS * log.tick_s:
+        return f"{log.name} stood still for {away_ns * _NS:.3g} s beside the window, with a tick of {_ms(log.tick_s)}"
+    if after.joules - before.joules <= 2 * log.resolution_j:
+        return f"below resolution: {log.name} moved by {after.joules - before.joules:.3g} J"
+    return ""
 
 
 def _trouble(log: EdgeLog, begin_ns: int, end_ns: int) -> str:

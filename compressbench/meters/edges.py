@@ -11,42 +11,27 @@ that it touches, and the sampler goes on.
 from __future__ import annotations
 
 import math
-import statistics
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import takewhile
 from typing import NamedTuple
 
 from compressbench.core.errors import CompressbenchError, MeterError
 from compressbench.core.protocols import Clock
+from compressbench.meters.probe import Edge, Probe, summary
 from compressbench.meters.rhythm import Rhythm
 
 MAX_EDGES = 1 << 17
 MAX_FAULTS = 100
 MIN_SPACING_S = 0.05  # of a faster counter not every edge is worth waking up for: it costs what is being timed
 _MIN_RETRY_S, _MAX_RETRY_S = 1e-3, 0.5
+_PAUSED_S = 0.02
 _NS = 1e-9
 
 Step = Callable[[], float]
 """One reading; returns the seconds to sleep until the next."""
-
-
-class Edge(NamedTuple):
-    """The counter rose to `joules` after `earliest_ns` and before `latest_ns`."""
-
-    earliest_ns: int
-    latest_ns: int
-    joules: float
-
-    @property
-    def at_ns(self) -> float:
-        return (self.earliest_ns + self.latest_ns) / 2
-
-    @property
-    def width_ns(self) -> int:
-        return self.latest_ns - self.earliest_ns
 
 
 class Fault(NamedTuple):
@@ -70,17 +55,6 @@ class EdgeLog(NamedTuple):
     tick_s: float
     resolution_j: float
     name: str
-
-
-class Probe(NamedTuple):
-    """The counter's tick (median gap between increments), the spread of the gaps (standard deviation), the median time
-    that one reading takes, and the smallest increment."""
-
-    tick_s: float
-    jitter_s: float
-    read_s: float
-    smallest_j: float
-    num_edges: int
 
 
 def in_thread(step: Step) -> Callable[[], None]:
@@ -138,6 +112,7 @@ class EdgeSampler:
         self._last: tuple[int, float] | None = None
         self._risen_ns: int | None = None
         self._out_since_ns: int | None = None
+        self._is_paused = False
 
     @property
     def tick_s(self) -> float | None:
@@ -162,7 +137,9 @@ class EdgeSampler:
         if len(edges) < 3:
             got = f"{len(edges)} increments in {limit_s:g} s"
             raise MeterError(f"{self._name} is stuck", got=got, do="Look at the driver.")
-        return _summary(edges, costs_ns)
+        found = summary(edges, costs_ns)
+        self._rhythm.reading_s = found.read_s
+        return found
 
     def start(self) -> None:
         """Go on in the background until `close`. A second call does nothing."""
@@ -175,6 +152,25 @@ class EdgeSampler:
         if self._end is not None:
             self._end()
             self._end = None
+
+    def pause(self) -> None:
+        """Don't read until `resume`."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Go on, and catch the next increment that is due."""
+        with self._lock:
+            self._rhythm.resume(self.timing.clock())
+            self._is_paused = False
+
+    def has_edge_since(self, moment_ns: int) -> bool:
+        """Whether the counter has risen after this moment, and it is known when, as far as it has been read."""
+        with self._lock:
+            tick_s, since = (
+                self._rhythm.tick_s or 0.0,
+                takewhile(lambda edge: edge.earliest_ns >= moment_ns, reversed(self._edges)),
+            )
+            return any(edge.is_sharp(tick_s) for edge in since)
 
     @property
     def is_running(self) -> bool:
@@ -209,6 +205,8 @@ class EdgeSampler:
 
     def step(self) -> float:
         """Read the counter once; returns the seconds until it should be read again. Never raises."""
+        if self._is_paused:
+            return _PAUSED_S
         asked_ns = self.timing.clock()
         try:
             joules = self._read()
@@ -275,14 +273,3 @@ class EdgeSampler:
         if len(self._faults) >= MAX_FAULTS:  # widen the last one rather than forget any
             fault = fault._replace(earliest_ns=self._faults.pop().earliest_ns)
         self._faults.append(fault)
-
-
-def _summary(edges: list[Edge], costs_ns: list[int]) -> Probe:
-    gaps_s = [(later.at_ns - earlier.at_ns) * _NS for earlier, later in pairwise(edges)]
-    return Probe(
-        tick_s=statistics.median(gaps_s),
-        jitter_s=statistics.stdev(gaps_s),
-        read_s=statistics.median(costs_ns) * _NS,
-        smallest_j=min(later.joules - earlier.joules for earlier, later in pairwise(edges)),
-        num_edges=len(edges),
-    )

@@ -6,7 +6,7 @@ The counter moves in ticks of 20 to 100 ms. Its edges are logged beside the run,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from compressbench.core.errors import MeterError
@@ -15,6 +15,7 @@ from compressbench.core.spec import Spec
 from compressbench.meters.edge_energy import EdgeWindows, min_window_s
 from compressbench.meters.edges import REAL_TIME, EdgeSampler, Timing
 from compressbench.meters.nvml_device import NvmlDevice, cuda_uuid, measured
+from compressbench.meters.probe import is_slow_to_read, slow_reading
 
 PROBE_EDGES = 20
 PROBE_LIMIT_S = 5.0
@@ -35,7 +36,8 @@ class NvmlEnergy:
     """Joules of one whole GPU (`energy_j`) in windows that should last `min_window_s` or longer.
 
     Opening probes the counter's tick until it has moved 20 times (2 s at 100 ms, at most 5 s), and starts a thread that
-    reads the counter a few times per tick.
+    reads the counter a few times per tick. Where one reading takes long it delays what is launched meanwhile (3 ms on an
+    H200): then the meter `wants_lead`, and the counter isn't read in windows that have one.
     """
 
     def __init__(self, device: int | str, *, nvml: Any = None, timing: Timing = REAL_TIME) -> None:
@@ -57,10 +59,19 @@ class NvmlEnergy:
             self._device.close()
             raise
         self.min_window_s = min_window_s(self.probe.tick_s)
-        how = measured("NVML total energy counter", self.probe.tick_s, self._device.shared_with())
+        self.wants_lead = is_slow_to_read(self.probe)
+        notes = self._device.shared_with() + slow_reading(self.probe)
+        how = measured("NVML total energy counter", self.probe.tick_s, notes)
         self.provenances: Mapping[str, Provenance] = {"energy_j": how}
         self._sampler, self._windows = sampler, EdgeWindows(sampler)
         sampler.start()
+
+    def lead(self, *, before: bool) -> Callable[[], bool]:
+        """Look for the counter's next increment, before a window that is to be quiet or after one: whether it came.
+
+        Raises MeterError after `close`.
+        """
+        return self._windows.lead(before=before)
 
     def start(self) -> None:
         """Mark the beginning of a window. Raises MeterError if one is open, or after `close`."""

@@ -23,11 +23,11 @@ class Rhythm:
     """Tell it every increment of the counter, and it says how long to pause before the next reading.
 
     It stays awake all the time until it `may_sleep`. Of a counter that is faster than `spacing_s` it then waits for one
-    increment in so many seconds.
+    increment in so many seconds. A reading takes `reading_s`, and has to be over before the counter moves.
     """
 
     def __init__(self, now_ns: int, spacing_s: float = 0.0) -> None:
-        self.may_sleep, self._spacing_s = False, spacing_s
+        self.may_sleep, self.reading_s, self._spacing_s = False, 0.0, spacing_s
         self._gaps: deque[float] = deque(maxlen=_RECENT_GAPS)
         self._errors: deque[float] = deque(maxlen=_RECENT_ERRORS)
         self.restart(now_ns)
@@ -42,6 +42,13 @@ class Rhythm:
         self._rise_ns: float | None = None
         self._is_vague, self._is_ready, self._waiting_since_ns = False, False, now_ns
         self._num_to_watch, self._has_overslept, self._has_slept, self._strides = _RESYNC_RISES, False, False, 1
+
+    def resume(self, now_ns: int) -> None:
+        """Nobody has read for a while, and the tick went on: wait for the next increment that isn't due yet."""
+        if self._rise_ns is not None and self.tick_s is not None:
+            passed_s = (now_ns - self._rise_ns) * _NS + self._lead_s() + _MIN_SLEEP_S
+            self._strides, self._num_to_watch = max(1, math.ceil(passed_s / self.tick_s)), 0
+            self._has_slept = self._is_ready = False
 
     def rise(self, earliest_ns: int, latest_ns: int) -> bool:
         """The counter rose between these two readings. Whether that is an increment that was waited for.
@@ -94,7 +101,7 @@ class Rhythm:
     def _lead_s(self) -> float:
         """How long before an increment is due to wake up: by what was wrong lately, and a little more."""
         tick_s = self.tick_s or 0.0
-        return min(tick_s / 2, 1.25 * max(self._errors, default=0.0) + tick_s / _FINENESS)
+        return min(tick_s / 2, 1.25 * max(self._errors, default=0.0) + tick_s / _FINENESS + self.reading_s)
 
     def _oversleep(self) -> None:
         """Wake up earlier for a while. If that happens twice running, the tick has changed: stay awake for some."""

@@ -194,6 +194,57 @@ def test_watcher_and_meters_are_read_around_a_block_and_windows_are_collected_af
     assert "close" not in told.order
 
 
+class Leading(ReplayInstrument):
+    """Wants calls to go on until the third one beside a window; `work` counts those of all sessions."""
+
+    wants_lead = True
+
+    def __init__(self, clock: FakeClock, enough: int = 3) -> None:
+        super().__init__([{"energy_j": 1.0}])
+        self.clock, self.enough, self.asked = clock, enough, list[tuple[bool, int]]()
+
+    def lead(self, *, before: bool) -> Callable[[], bool]:
+        self.asked.append((before, self.clock.now_ns))
+        num_asked = 0
+
+        def is_over() -> bool:
+            nonlocal num_asked
+            num_asked += 1
+            return num_asked >= self.enough
+
+        return is_over
+
+
+def test_work_goes_on_untimed_beside_the_windows_of_a_meter_that_wants_it() -> None:
+    plain, _, before = run(rounds=2, instruments={"energy": ReplayInstrument([{"energy_j": 1.0}])})
+    clock = FakeClock()
+    meter = Leading(clock)
+    found, failed, arms = run(rounds=2, instruments={"energy": meter}, clock=clock)
+    assert failed == {}
+    assert [each for each, _ in meter.asked] == [True, False] * 12
+    assert [block.latencies_ns for block in found.blocks] == [block.latencies_ns for block in plain.blocks]
+    assert [block.seconds for block in found.blocks] == [block.seconds for block in plain.blocks]
+    for name in ("baseline", "candidate"):
+        blocks = sum(block.arm == name or (name == "baseline" and block.arm == "control") for block in found.blocks)
+        assert arms[name].num_calls == before[name].num_calls + 2 * 3 * blocks
+
+
+def test_a_meter_that_never_sees_enough_ends_the_lead_after_two_seconds() -> None:
+    clock = FakeClock()
+    meter = Leading(clock, enough=10**9)
+    found, _, _ = run(rounds=1, instruments={"energy": meter}, clock=clock)
+    assert len(found.blocks) == 6
+    begun, ended = meter.asked[0][1], meter.asked[1][1]
+    assert 2.0 <= (ended - begun) / 1e9 - (found.blocks[0].seconds or 0.0) < 2.02
+
+
+def test_a_meter_that_can_be_read_in_passing_is_asked_nothing() -> None:
+    meter = Leading(FakeClock())
+    meter.wants_lead = False
+    run(rounds=1, instruments={"energy": meter})
+    assert meter.asked == []
+
+
 def test_nothing_stands_between_the_clock_and_the_call() -> None:
     order: list[object] = []
     ticks = iter(range(0, 100, 5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -279,3 +279,18 @@ def test_the_series_of_the_first_meter_is_given_on_if_it_keeps_one() -> None:
     window = [{"energy_j": 1.0}]
     assert Chosen(Keeping(window), ReplayInstrument(window)).series(5, 9) == [(5, 1.0), (9, 2.0)]
     assert Chosen(ReplayInstrument(window), Keeping(window)).series(5, 9) is None
+
+
+def test_the_lead_is_that_of_the_first_meter() -> None:
+    class Leading(ReplayInstrument):
+        wants_lead = True
+
+        def lead(self, *, before: bool) -> Callable[[], bool]:
+            return lambda: before
+
+    window = [{"energy_j": 1.0}]
+    chosen = Chosen(Leading(window), ReplayInstrument(window))
+    assert chosen.wants_lead
+    assert chosen.lead(before=True)()
+    assert not chosen.lead(before=False)()
+    assert not Chosen(ReplayInstrument(window), Leading(window)).wants_lead

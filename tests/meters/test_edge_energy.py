@@ -13,8 +13,9 @@ from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Window
 from compressbench.meters import edges as edges_module
 from compressbench.meters.edge_energy import EdgeWindows, energy_window, min_window_s
-from compressbench.meters.edges import Edge, EdgeLog, EdgeSampler, Fault
+from compressbench.meters.edges import EdgeLog, EdgeSampler, Fault
 from compressbench.meters.marks import Marks
+from compressbench.meters.probe import Edge
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.nvml_device import FakeGpu, Power
 

@@ -12,7 +12,8 @@ import pytest
 
 from compressbench.core.errors import MeterError
 from compressbench.meters import edges
-from compressbench.meters.edges import Edge, EdgeSampler, in_thread
+from compressbench.meters.edges import EdgeSampler, in_thread
+from compressbench.meters.probe import Edge
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.nvml_device import FakeGpu
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pynvml
 import pytest
+from nvml_bench import Bench
 
 from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Instrument, Meter, Window
@@ -15,41 +16,6 @@ from compressbench.meters import energy_nvml
 from compressbench.meters.energy_nvml import EnergyNvml, NvmlEnergy
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.nvml import FakeGpu, FakeNvml
-
-
-class Bench:
-    """An opened meter on a fake GPU, in simulated time. Opening takes 20 ticks, 2.1 s of it at most."""
-
-    def __init__(self, gpu: FakeGpu | None = None, device: int | str = 0, **settings: Any) -> None:
-        self.clock = EventClock()
-        self.nvml = FakeNvml(self.clock, gpu or FakeGpu(), **settings)
-        self.device, self.truths = device, list[float]()
-
-    def open(self) -> Bench:
-        self.meter = NvmlEnergy(self.device, nvml=self.nvml, timing=self.clock.timing)
-        return self
-
-    def until(self, second: float) -> Bench:
-        self.clock.advance(second - self.nvml.now_s)
-        return self
-
-    def window(self, *seconds: float, pause_s: float = 0.0) -> Bench:
-        for length_s in seconds:
-            self.clock.advance(pause_s)
-            self.meter.start()
-            begin_ns = self.clock()
-            self.clock.advance(length_s)
-            self.meter.stop()
-            self.truths.append(self.nvml.joules_between(begin_ns, self.clock()))
-        return self
-
-    def joules(self) -> list[float]:
-        windows = self.meter.collect()
-        assert [window.reason for window in windows] == [""] * len(windows)
-        return [window.values["energy_j"] for window in windows]
-
-    def reasons(self) -> list[str]:
-        return [window.reason for window in self.meter.collect()]
 
 
 def is_within(window: Window, truth: float) -> bool:
