@@ -77,7 +77,7 @@ class Compiled:
             with inductor.patch(dict(self._settings.while_tracing)), _quiet():
                 return self._call(*arguments, **named)
         except _compiler_errors() as error:
-            text = " ".join(str(error).split())[:300]
+            text = " ".join(str(error).split()).partition(" Set TORCHDYNAMO_VERBOSE")[0][:300]
             raise UnsupportedError("torch.compile failed", got=text, do="Try backend: aot_eager or eager.") from error
         finally:
             self.num_graph_breaks += _num_breaks() - breaks
