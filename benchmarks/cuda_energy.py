@@ -193,10 +193,13 @@ def short_windows(bench: Bench, work: Work) -> None:
     """Errors of a plain difference against the counter interpolated between its increments, windows drawn at random."""
     number = bench.calls_in(work, SERIES_S)
     begin_ns = time.perf_counter_ns()
+    bench.counter.start()
     for begin in range(0, number, 50):
         work(min(50, number - begin))
         bench.synchronize()
+    bench.counter.stop()
     edges = bench.counter.series(begin_ns, time.perf_counter_ns())
+    bench.counter.collect()
     gaps = [(later[0] - earlier[0]) / 1e9 for earlier, later in pairwise(edges)]
     bench.found["edges_under_load"] = {
         "number": len(edges), "median_gap_s": statistics.median(gaps), "least_gap_s": min(gaps), "most_gap_s": max(gaps),

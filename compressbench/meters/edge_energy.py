@@ -33,17 +33,23 @@ _Z95 = 1.959963984540054
 
 
 class EdgeWindows:
-    """The `start`, `stop` and `collect` of an instrument that is one sampled counter. `name` is that of its value."""
+    """The `start`, `stop` and `collect` of an instrument that is one sampled counter. `name` is that of its value.
 
-    def __init__(self, sampler: EdgeSampler, name: str = "energy_j") -> None:
+    The sampler of one that `rests` reads only while a window needs it.
+    """
+
+    def __init__(self, sampler: EdgeSampler, name: str = "energy_j", *, rests: bool = False) -> None:
         self._sampler, self._name, self._marks = sampler, name, Marks(sampler.timing.clock)
-        self._is_led, self._quiet = False, list[bool]()
+        self._is_led, self._quiet, self._rests = False, list[bool](), rests
+        if rests:
+            sampler.pause()
 
     def lead(self, *, before: bool) -> Callable[[], bool]:
         """Says whether the counter has moved since this call. `before`: the window that is started next is quiet, the
         sampler doesn't read while it is open.
         """
         self._require_open()
+        self._sampler.resume()
         self._is_led, asked_ns = before, self._sampler.timing.clock()
         return lambda: self._sampler.has_edge_since(asked_ns)
 
@@ -52,13 +58,14 @@ class EdgeWindows:
         self._require_open()
         if self._is_led:
             self._sampler.pause()
+        else:
+            self._sampler.resume()
         self._marks.start()
 
     def stop(self) -> None:
         self._marks.stop()
         self._quiet.append(self._is_led)
-        if self._is_led:
-            self._sampler.resume()
+        self._sampler.resume()
         self._is_led = False
 
     def collect(self) -> list[Window]:
@@ -75,6 +82,8 @@ class EdgeWindows:
             for mark, is_quiet in zip(marks, quiet, strict=True)
         ]
         self._sampler.forget(self._marks.needed_since_ns())
+        if self._rests and not self._marks.is_open:
+            self._sampler.pause()
         return windows
 
     def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:

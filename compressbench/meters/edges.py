@@ -160,8 +160,9 @@ class EdgeSampler:
     def resume(self) -> None:
         """Go on, and catch the next increment that is due."""
         with self._lock:
-            self._rhythm.resume(self.timing.clock())
-            self._is_paused = False
+            if self._is_paused:
+                self._rhythm.resume(self.timing.clock())
+                self._is_paused = False
 
     def has_edge_since(self, moment_ns: int) -> bool:
         """Whether the counter has risen after this moment, and it is known when, as far as it has been read."""

@@ -37,7 +37,7 @@ class NvmlEnergy:
 
     Opening probes the counter's tick until it has moved 20 times (2 s at 100 ms, at most 5 s), and starts a thread that
     reads the counter a few times per tick. Where one reading takes long it delays what is launched meanwhile (3 ms on an
-    H200): then the meter `wants_lead`, and the counter isn't read in windows that have one.
+    H200): then the meter `wants_lead`, and the counter is read only for windows, and not in those that have one.
     """
 
     def __init__(self, device: int | str, *, nvml: Any = None, timing: Timing = REAL_TIME) -> None:
@@ -63,7 +63,7 @@ class NvmlEnergy:
         notes = self._device.shared_with() + slow_reading(self.probe)
         how = measured("NVML total energy counter", self.probe.tick_s, notes)
         self.provenances: Mapping[str, Provenance] = {"energy_j": how}
-        self._sampler, self._windows = sampler, EdgeWindows(sampler)
+        self._sampler, self._windows = sampler, EdgeWindows(sampler, rests=self.wants_lead)
         sampler.start()
 
     def lead(self, *, before: bool) -> Callable[[], bool]:

@@ -39,6 +39,10 @@ class Marks:
         self._done.append(Mark(self._begin_ns, now_ns))
         self._begin_ns = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._begin_ns is not None
+
     def take(self) -> list[Mark]:
         """The finished windows since the last call."""
         done, self._done = self._done, []

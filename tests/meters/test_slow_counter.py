@@ -63,6 +63,20 @@ def test_it_is_not_read_within_a_window_that_has_a_lead_and_the_next_window_with
         assert found == pytest.approx(truth, rel=0.005)
 
 
+def test_nobody_reads_it_while_no_window_needs_it() -> None:
+    bench = Slow(FakeGpu(power=500.0)).open()
+    bench._is_timed = True
+    bench.clock.advance(20.0)
+    assert bench.num_reads == 0
+    bench.window(1.0)
+    (window,) = bench.meter.collect()
+    assert window.values["energy_j"] == pytest.approx(500.0, rel=0.005)
+    in_window = bench.num_reads
+    bench.clock.advance(20.0)
+    assert in_window >= 10
+    assert bench.num_reads == in_window
+
+
 def test_what_was_used_before_the_lead_and_after_it_does_not_enter() -> None:
     bench = Slow(FakeGpu(power=60.0)).open().until(3.0)
     bench.nvml.set_power(600.0)
