@@ -25,7 +25,7 @@ CANDIDATES: list[dict[str, Any]] = [
 
 def test_the_line_runs_on_the_device_and_its_counter_measures_energy(tmp_path: Path) -> None:
     sections: dict[str, Any] = {"device": "cuda", "meters": ["latency", "energy", "memory", "size"]}
-    sections["workload"] = {"tier": "smoke", "sequence_length": 8, "rounds": 2, "block_s": 0.1}
+    sections["workload"] = {"tier": "smoke", "sequence_length": 8, "rounds": 1, "block_s": 0.1}
     data = recipe_data(write_model(tmp_path / "m"), write_data(tmp_path / "d"), CANDIDATES, **sections)
     records = list(run_recipe(write_recipe(tmp_path / "r.yaml", data), tmp_path / "out"))
     assert [record.failure for record in records] == [None] * 5
