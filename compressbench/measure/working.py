@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import HasSeries, Instrument, Provenance, WantsLead, Window
+from compressbench.core.instruments import HasSeries, WantsLead
+from compressbench.core.protocols import Instrument, Provenance, Window
 
 
 class WindowsOfBlock(NamedTuple):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import HasSeries, Instrument, Provenance, WantsLead, Window
+from compressbench.core.instruments import HasSeries, WantsLead
+from compressbench.core.protocols import Instrument, Provenance, Window
 from compressbench.records.crosscheck import CROSSCHECK
 
 NAME = "energy_j"

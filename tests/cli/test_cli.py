@@ -153,7 +153,7 @@ def test_list_has_every_name_with_its_options(capsys: pytest.CaptureFixture[str]
     assert set(data) == {"methods", "tasks", "runtimes", "meters"}
     methods = {entry["name"]: entry for entry in data["methods"]}
     assert methods["depth-pruning"]["options"].keys() >= {"num_layers", "keep"}
-    assert methods["int8-dynamic"]["accepts"] == ["float32"]
+    assert methods["smoothquant"]["accepts"] == ["float32"]
     tasks = {entry["name"]: entry for entry in json.loads(said(capsys, "list", "tasks", "--json")[1])}
     assert (tasks["perplexity"]["metric"], tasks["perplexity"]["direction"]) == ("perplexity", "lower")
     text = said(capsys, "list", "methods")[1]

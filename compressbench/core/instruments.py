@@ -1,0 +1,34 @@
+"""What some instruments can do or need besides what `core.protocols.Instrument` asks of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class HasSeries(Protocol):
+    """An instrument that keeps when its counter moved, so that phases within a window can be told apart."""
+
+    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]] | None:
+        """Its increments in that time: nanoseconds of `time.perf_counter_ns`, and joules so far; None: not kept."""
+        ...
+
+
+@runtime_checkable
+class WantsLead(Protocol):
+    """An instrument whose counter must not be read while calls are timed, because reading it delays them.
+
+    Where it `wants_lead`, work of the same kind goes on untimed before a window, until an increment has been seen, and
+    after the window until the next one. In a window that follows a lead the counter isn't read.
+    """
+
+    @property
+    def wants_lead(self) -> bool: ...
+
+    def lead(self, *, before: bool) -> Callable[[], bool]:
+        """Begin to look for an increment, `before` the window that is started next, or after one that has been stopped.
+
+        What it returns says whether one has been seen since. Raises MeterError.
+        """
+        ...
