@@ -27,9 +27,9 @@ class Int8Linear(StoredLayer):
 class Int8WeightLinear(Int8Linear):
     """y = x Wᵀ · scale + bias with int8 W and activations in their own type.
 
-    bfloat16 activations on CPU use PyTorch's packed int8 kernel, and one row on CUDA a reduction where inductor compiles
-    it; anything else dequantizes in every call, which saves memory and costs time. float16 can't hold sums of unscaled
-    codes, so there the weights are scaled first.
+    bfloat16 activations on CPU use PyTorch's packed int8 kernel. On CUDA one row is a reduction under torch.compile, which
+    inductor makes one kernel of (other backends don't, and are slower for it). Anything else dequantizes in every call,
+    which saves memory and costs time. float16 can't hold sums of unscaled codes, so there the weights are scaled first.
     """
 
     kind: ClassVar[str] = "int8-weight"
