@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 
 from compressbench.core.protocols import Window
-from compressbench.core.statistics import t_quantile
+from compressbench.core.statistics import mean_interval
 from compressbench.meters.energy_nvml import NvmlEnergy
 from compressbench.meters.energy_nvml_power import NvmlPower
 from compressbench.testing.nvml import FakeGpu, FakeNvml
@@ -125,14 +125,13 @@ class Bench:
         return max(1, round(number * seconds / (time.perf_counter() - begun)))
 
     def run(self, work: Work, number: int) -> Reading:
+        return self.window(lambda: self.work_through(work, number), work)
+
+    def work_through(self, work: Work, number: int) -> None:
         """So many calls, in portions that keep the device busy and the queue short."""
-
-        def during() -> None:
-            for begin in range(0, number, 50):
-                work(min(50, number - begin))
-                self.synchronize()
-
-        return self.window(during, work)
+        for begin in range(0, number, 50):
+            work(min(50, number - begin))
+            self.synchronize()
 
 
 def works(is_real: bool) -> dict[str, Work]:
@@ -194,9 +193,7 @@ def short_windows(bench: Bench, work: Work) -> None:
     number = bench.calls_in(work, SERIES_S)
     begin_ns = time.perf_counter_ns()
     bench.counter.start()
-    for begin in range(0, number, 50):
-        work(min(50, number - begin))
-        bench.synchronize()
+    bench.work_through(work, number)
     bench.counter.stop()
     edges = bench.counter.series(begin_ns, time.perf_counter_ns())
     bench.counter.collect()
@@ -239,11 +236,8 @@ def same_work(bench: Bench, work: Work) -> None:
 
 
 def spread(logs: Sequence[float]) -> dict[str, float]:
-    mean, half = (
-        statistics.fmean(logs),
-        t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs)),
-    )
-    return {"ratio": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
+    mean, low, high = mean_interval(logs)
+    return {"ratio": math.exp(mean), "low": math.exp(low), "high": math.exp(high)}
 
 
 def said(logs: Sequence[float]) -> str:

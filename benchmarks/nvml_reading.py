@@ -10,7 +10,6 @@ About 15 s.
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 import pynvml
 import torch
 
+from compressbench.meters.edges import in_thread
 from compressbench.meters.nvml_device import cuda_uuid
 
 NUM_READS, NUM_LAUNCHES, NUM_LOOPS = 20, 3000, 15
@@ -55,19 +55,16 @@ def beside(step: Callable[[], object] | None, pause_s: float = 0.0) -> Iterator[
     if step is None:
         yield
         return
-    done = threading.Event()
 
-    def loop() -> None:
-        while not done.wait(pause_s):
-            step()
+    def again() -> float:
+        step()
+        return pause_s
 
-    thread = threading.Thread(target=loop)
-    thread.start()
+    end = in_thread(again)
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        end()
 
 
 def microseconds(tiny: torch.Tensor, *, waits: bool) -> float:

@@ -81,15 +81,15 @@ def resolve_use(table: Registry, use: Mapping[str, Any]) -> Resolved:
 
 def missing_distributions(names: Iterable[str]) -> list[str]:
     """Those of the distributions (PyPI names) that aren't installed. Imports none of them."""
-    return [name for name in names if not _is_installed(name)]
+    return [name for name in names if installed_version(name) is None]
 
 
-def _is_installed(distribution: str) -> bool:
+def installed_version(distribution: str) -> str | None:
+    """Of a distribution (PyPI name), without importing it; None if it isn't installed."""
     try:
-        version(distribution)
+        return version(distribution)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 methods = Registry(

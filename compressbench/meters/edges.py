@@ -167,10 +167,8 @@ class EdgeSampler:
     def has_edge_since(self, moment_ns: int) -> bool:
         """Whether the counter has risen after this moment, and it is known when, as far as it has been read."""
         with self._lock:
-            tick_s, since = (
-                self._rhythm.tick_s or 0.0,
-                takewhile(lambda edge: edge.earliest_ns >= moment_ns, reversed(self._edges)),
-            )
+            tick_s = self._rhythm.tick_s or 0.0
+            since = takewhile(lambda edge: edge.earliest_ns >= moment_ns, reversed(self._edges))
             return any(edge.is_sharp(tick_s) for edge in since)
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +80,6 @@ def plain_tensors(model: nn.Module, layers: Iterable[str]) -> Iterator[tuple[str
         yield name, tensor
 
 
-def _version(distribution: str) -> str:
-    """A checkout can be run without being installed."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def save_artefact(handle: ModelHandle, folder: Path, about: Mapping[str, Any]) -> None:
     """The whole candidate: model, tokenizer and a manifest that holds `about` (its recipe and steps) and the versions."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +96,8 @@ def save_artefact(handle: ModelHandle, folder: Path, about: Mapping[str, Any]) -
         "weights": handle.weights,
         "architecture": type(handle.model).__name__,
         "source": handle.source.model_dump(mode="json"),
-        "versions": {name: _version(name) for name in _VERSIONS},
+        # a checkout can be run without being installed
+        "versions": {name: registry.installed_version(name) or "not installed" for name in _VERSIONS},
         "layers": layers,
         **about,
     }

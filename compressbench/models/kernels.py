@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.autograd.profiler_util import FunctionEvent
 
 from compressbench.core.protocols import Batch, Session
+from compressbench.models.profiling import profiler
 
 _MARK = "compressbench.module:"
 FLOAT_PRODUCTS = frozenset(
@@ -33,12 +33,7 @@ class KernelTrace(NamedTuple):
 
 def trace_kernels(session: Session, batch: Batch, modules: Mapping[str, nn.Module]) -> KernelTrace:
     """Profile one call of the session, warm if the caller has called it before. Modules are as they were afterwards."""
-    # the profiler's native part announces itself on the terminal otherwise
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if session.device.startswith("cuda"):
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with _marked(modules), torch.profiler.profile(activities=activities, acc_events=True) as profile:
+    with _marked(modules), profiler(session.device) as profile:
         session(batch)
         session.synchronize()
     events = list(profile.events() or ())

@@ -10,10 +10,10 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from compressbench.core.registry import installed_version
 from compressbench.core.spec import Spec, content_hash
 from compressbench.records.gpus import Gpu, read_gpus
 
@@ -101,7 +101,7 @@ def read_environment(
         cpu_boost=_boost(root),
         memory_bytes=_memory_bytes(root),
         gpus=read_gpus(nvml),
-        packages={name: _version(name) for name in DISTRIBUTIONS},
+        packages={name: installed_version(name) for name in DISTRIBUTIONS},
         num_threads=num_threads,
         speed_variables={name: _speed_variable(name) for name in SPEED_VARIABLES},
         load_average_1min=_number_in(root / "proc/loadavg", r"^(\S+)"),
@@ -222,13 +222,6 @@ def _boost(root: Path) -> bool | None:
 def _memory_bytes(root: Path) -> int | None:
     kibibytes = _number_in(root / "proc/meminfo", r"^MemTotal:\s+(\d+) kB")
     return int(kibibytes) * 1024 if kibibytes else None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _speed_variable(name: str) -> str | None:

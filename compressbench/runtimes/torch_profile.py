@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,14 +16,9 @@ _NOISE = re.compile(r"Pregraph|TorchDynamo|^cuda[A-Z]|^cu[A-Z]|^## (?!Call)|^ate
 
 def profiled(call: Callable[[], None], device: str) -> dict[str, int]:
     """How often each ran, e.g. "aten::_weight_int8pack_mm bfloat16 int8": 48; the most frequent first."""
-    # the profiler's native part announces itself on the terminal otherwise
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    import torch
+    from compressbench.models.profiling import profiler
 
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.startswith("cuda"):
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities, record_shapes=True, acc_events=True) as profile:
+    with profiler(device, record_shapes=True) as profile:
         call()
     counts = Counter(_named(event.name, getattr(event, "input_dtypes", None) or ()) for event in profile.events() or ())
     counts.pop("", None)

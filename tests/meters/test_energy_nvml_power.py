@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from nvml_bench import GpuBench
 
 from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Instrument, Meter, Window
@@ -21,33 +22,14 @@ def wavy(second: float) -> float:
     return 400 + 60 * math.sin(7.3 * second) + 25 * math.sin(41.7 * second)
 
 
-class Bench:
-    """An opened meter on a fake GPU, in simulated time. Opening takes 3 s of it at most."""
+class Bench(GpuBench[NvmlPower]):
+    """NVML's power. Opening takes 3 s of simulated time at most."""
 
     def __init__(self, gpu: FakeGpu | None = None) -> None:
-        self.clock = EventClock()
-        self.nvml = FakeNvml(self.clock, gpu or FakeGpu(power=wavy))
-        self.truths = list[float]()
+        super().__init__(gpu or FakeGpu(power=wavy))
 
-    def open(self) -> Bench:
-        self.meter = NvmlPower(0, nvml=self.nvml, timing=self.clock.timing)
-        return self
-
-    def until(self, second: float) -> Bench:
-        self.clock.advance(second - self.nvml.now_s)
-        return self
-
-    def window(self, *seconds: float) -> Bench:
-        for length_s in seconds:
-            self.meter.start()
-            begin_ns = self.clock()
-            self.clock.advance(length_s)
-            self.meter.stop()
-            self.truths.append(self.nvml.joules_between(begin_ns, self.clock()))
-        return self
-
-    def collect(self) -> list[Window]:
-        return self.meter.collect()
+    def made(self) -> NvmlPower:
+        return NvmlPower(self.device, nvml=self.nvml, timing=self.clock.timing)
 
 
 def is_within(window: Window, truth: float) -> bool:

@@ -173,7 +173,7 @@ def test_a_checkout_that_is_not_installed_has_no_version_and_is_saved_all_the_sa
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("compressbench.models.artefact.version", missing)
+    monkeypatch.setattr("compressbench.core.registry.version", missing)
     save_artefact(packed(tiny_classifier()), tmp_path, {})
     assert set(json.loads((tmp_path / MANIFEST).read_text())["versions"].values()) == {"not installed"}
 
