@@ -372,7 +372,7 @@ def test_a_cell_that_the_recipes_device_cannot_do_says_so_and_the_others_go_on()
 def test_a_cell_whose_library_is_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     from compressbench.core import registry
 
-    monkeypatch.setattr(registry, "_is_installed", lambda name: name != "bitsandbytes")
+    monkeypatch.setattr(registry, "installed_version", lambda name: None if name == "bitsandbytes" else "1.0")
     found = plan(**one_candidate({"use": "bnb-nf4"}))
     assert found.cells[1].unsupported == "'bnb-nf4' needs bitsandbytes: pip install bitsandbytes"
 
