@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+SPREAD_OF_A_TICK = 0.05
+"""How far power wanders over one tick of a meter around its mean, relative (k = 1): an H200's at steady work."""
+
 
 @runtime_checkable
 class HasSeries(Protocol):

@@ -195,12 +195,15 @@ class Window(Spec):
 
     `uncertainties` are standard uncertainties (k = 1) in the unit of the value, of all that does not cancel in a ratio:
     edges, quantisation, polling. Without values, `reason` says why: below resolution, counter reset, device lost.
+    `ends_s`: the counter moved so many seconds before the window and after it, and not within; what it counted there is
+    divided as time is, so that (value / seconds) (seconds + sum(ends_s)) is known better than the value.
     """
 
     seconds: float = Field(ge=0)
     values: Mapping[str, float] = {}
     uncertainties: Mapping[str, float] = {}
     reason: str = ""
+    ends_s: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _has_values_or_says_why_not(self) -> Window:

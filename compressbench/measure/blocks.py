@@ -11,16 +11,18 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import Clock, Instrument, Provenance
-from compressbench.measure.calls import Caller
+from compressbench.measure.beside import ORDER, Beside, Ends, num_pairs
+from compressbench.measure.calls import Caller, Untimed
 from compressbench.measure.idle import read_idle
-from compressbench.measure.instruments import forget_windows
-from compressbench.measure.phases import PhaseLog
+from compressbench.measure.instruments import ENERGY, forget_windows
+from compressbench.measure.phases import OfBlock, PhaseLog, joined
 from compressbench.measure.schedule import Schedule, positions
 from compressbench.measure.steady_state import warm_up
 from compressbench.measure.working import Working, working
@@ -28,7 +30,6 @@ from compressbench.records.evidence import DisturbanceRule, Evidence, disturbed_
 from compressbench.records.measurement import Arm, Block, Idle, Measurement, WarmUp
 
 Sleep = Callable[[float], None]
-_MAX_LEAD_NS = 2_000_000_000
 
 
 class Watching(Protocol):
@@ -53,11 +54,11 @@ class Tools(NamedTuple):
 class CallersOfArm(NamedTuple):
     """One caller to warm up with, whose calls leave no trace, and one whose calls are measured."""
 
-    warm_up: Caller
+    warm_up: Untimed
     timed: Caller
 
     @classmethod
-    def of(cls, make: Callable[[], Caller]) -> CallersOfArm:
+    def of(cls, make: Callable[[], Untimed]) -> CallersOfArm:
         return cls(make(), make())
 
 
@@ -78,14 +79,25 @@ def compare(
     """
     run = _Run(arms, schedule, tools, working(tools.instruments), progress)
     gc.collect()
-    with no_garbage_collection():
+    with no_garbage_collection(), _left_at_rest(run.working):
         run.read_idle("before")
         warm = run.warm_up()
         forget_windows(run.working.open)  # what compilers started in the warm-up is of no window
         run.fill_blocks(warm)
+        run.read_within(warm)
         run.measure()
         run.read_idle("after")
     return Comparison(run.as_measurement(shape, {arm: found for arm, (found, _) in warm.items()}), run.working.failed)
+
+
+@contextmanager
+def _left_at_rest(working: Working) -> Iterator[None]:
+    """Whatever a model raises, no meter goes on reading for a window that nobody collects."""
+    try:
+        yield
+    except BaseException:
+        forget_windows(working.open)
+        raise
 
 
 class OneBlock(NamedTuple):
@@ -108,6 +120,7 @@ def one_block(callers: CallersOfArm, num_calls: int | None, schedule: Schedule, 
         run.fill_blocks(warm)
         if num_calls is not None:
             run.lengths["baseline"] = num_calls
+        run.read_within(warm)
         run.blocks.append(run.block(0, 0, "baseline", itertools.count()))
         run.collect(0)
     overhead = harness_overhead_ns(tools.clock)
@@ -129,6 +142,10 @@ class _Run:
     blocks: list[Block] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
     phases: PhaseLog = field(default_factory=PhaseLog)
+    ends: Ends = field(default_factory=lambda: Ends({}))
+
+    def __post_init__(self) -> None:
+        self.beside = Beside(self.working, self.tools.clock)
 
     def read_idle(self, when: Any) -> None:
         if self.schedule.idle_s and self.working.open:
@@ -168,46 +185,55 @@ class _Run:
     def collect(self, first: int) -> None:
         """Give the blocks from `first` on what the instruments read in them."""
         for at, windows in enumerate(self.working.collect(), start=first):
-            self.blocks[at] = self.blocks[at].model_copy(update=windows._asdict())
+            found = windows._asdict()
+            ends_s = found.pop("ends_s").get(ENERGY)
+            block = self.blocks[at].model_copy(update=found)
+            if ends_s is not None and (of_block := self._phases_of(at)) is not None:
+                block = self.ends.divided(block, of_block.begun_ns, ends_s, of_block.beside)
+            self.blocks[at] = block
 
     def block(self, number: int, position: int, arm: Arm, counter: Iterator[int]) -> Block:
         call, clock, watcher = self.arms[arm].timed, self.tools.clock, self.tools.watcher
-        self._lead(arm, before=True)
+        before = self.beside.lead(self.arms[arm].warm_up, before=True)
         if watcher is not None:
             watcher.before()
         self.working.start()
         try:
-            begun = clock()
+            begun_ns = clock()
             latencies = time_calls(call, counter, self.lengths[arm], clock)
-            seconds = max(1, clock() - begun) / 1e9
+            seconds = max(1, clock() - begun_ns) / 1e9
         finally:
             self.working.stop()
         if watcher is not None:
             watcher.after()
-        self._lead(arm, before=False)
+        after = self.beside.lead(self.arms[arm].warm_up, before=False)
         block = Block(
             round=number, position=position, arm=arm, latencies_ns=latencies, seconds=seconds, **call.take()._asdict()
         )
-        self._log_phases(block, begun)
+        series = self.working.series(begun_ns, begun_ns + sum(block.latencies_ns))
+        if series is not None:
+            self.phases.add(len(self.blocks), block, begun_ns, joined(before, after), series)
         return block
 
-    def _lead(self, arm: Arm, *, before: bool) -> None:
-        """The arm's work goes on untimed beside a block, for meters that can't be read within."""
-        is_over, clock = self.working.lead(before=before), self.tools.clock
-        if is_over is not None:
-            call, until_ns = self.arms[arm].warm_up, clock() + _MAX_LEAD_NS
-            for index in itertools.count():
-                call(index)
-                if is_over() or clock() > until_ns:
-                    return
+    def read_within(self, warm: Mapping[Arm, tuple[WarmUp, float]]) -> None:
+        """Where no timed block may be read in: some others first, which may be. How far power wanders from one tick of the
+        meter to the next, and in generations what prefill and decode need, can only be seen there.
+        """
+        if not self.working.wants_lead:
+            return
+        block_s = min(self.lengths[arm] * median_s for arm, (_, median_s) in warm.items())
+        is_generation = self.schedule.output_tokens is not None
+        order = [arm for arm in ORDER if arm in self.arms]
+        order *= num_pairs(self.working.min_window_s, block_s, is_generation=is_generation)
+        with self.progress.bar("read the meter in calls", len(order)) as bar:
+            for arm in order:
+                # one call more than a block has, so that a tick lies wholly in each phase
+                self.beside.read_within(arm, self.arms[arm].warm_up, self.lengths[arm] + is_generation)
+                bar.advance()
+        self.ends = Ends(self.beside.ticks)
 
-    def _log_phases(self, block: Block, begun_ns: int) -> None:
-        """When the meter moved, before it forgets: what prefill and decode of a generation are told apart by."""
-        if block.first_token_ns:
-            ended_ns = begun_ns + round(1e9 * (block.seconds or 0.0))
-            series = self.working.series(begun_ns, ended_ns)
-            if series is not None:
-                self.phases.add(block, begun_ns, series)
+    def _phases_of(self, place: int) -> OfBlock | None:
+        return next((each for each in reversed(self.phases.timed) if each.place == place), None)
 
     def _num_clean_rounds(self, num_rounds: int) -> int:
         if self.tools.watcher is None:
@@ -229,7 +255,7 @@ class _Run:
             evidence=None if watcher is None else watcher.evidence(),
             rule=None if watcher is None else self.rule,
             idle=tuple(self.idle),
-            phases=self.phases.energies(),
+            phases=self.phases.energies(self.blocks, self.beside.ticks),
             **shape,
         )
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from compressbench.core.errors import CellError
 from compressbench.core.protocols import Batch, Clock, Session
 
 _process_cpu_ns = time.process_time_ns
+
+
+class _GivenUpError(Exception):
+    """A generation has lasted long enough."""
 
 
 class CallDetails(NamedTuple):
@@ -52,13 +58,24 @@ class Caller(Protocol):
         ...
 
 
+class Untimed(Caller, Protocol):
+    """A caller that can also work for no number's sake."""
+
+    def until(self, index: int, is_over: Callable[[], bool]) -> int | None:
+        """The same call untimed, and given up at the first token at which `is_over`; nothing of it is kept.
+
+        Nanoseconds to the first token of a generation.
+        """
+        ...
+
+
 def caller(
     session: Session,
     inputs: list[Batch],
     output_tokens: int | None,
     clock: Clock = time.perf_counter_ns,
     keep: Keep | None = None,
-) -> Caller:
+) -> Untimed:
     """Forward passes of `session` over the inputs, round and round, or generations if there are `output_tokens`."""
     if output_tokens is None:
         return _Forward(session, inputs, keep)
@@ -82,6 +99,10 @@ class _Forward:
         self._session.synchronize()
         self._last = (slot, output)
         self._keep(slot, output)
+
+    def until(self, index: int, is_over: Callable[[], bool]) -> None:
+        self._session(self._inputs[index % self._num_inputs])
+        self._session.synchronize()
 
     def take(self) -> CallDetails:
         if self._keep is not None:
@@ -127,6 +148,20 @@ class _Generation:
         self._cpu_ns += cpu_after - cpu_before
         if self._keep is not None:
             self._keep(slot, output)
+
+    def until(self, index: int, is_over: Callable[[], bool]) -> int:
+        began, first = self._clock(), list[int]()
+
+        def on_token() -> None:
+            if not first:
+                first.append(self._clock() - began)
+            if is_over():
+                raise _GivenUpError
+
+        with contextlib.suppress(_GivenUpError):
+            self._session.generate(self._inputs[index % len(self._inputs)], self._output_tokens, on_token)
+        self._session.synchronize()
+        return first[0]
 
     def _counted(self, output: Any, slot: int, num_stamps: int) -> int:
         """Tokens per sequence that are really there, by the output itself and by the stamps."""

@@ -12,11 +12,15 @@ from compressbench.core.protocols import Instrument, Provenance, Window
 
 
 class WindowsOfBlock(NamedTuple):
-    """What all instruments read in one window: values and uncertainties by name, and by meter why there is none."""
+    """What all instruments read in one window: values and uncertainties by name, and by meter why there is none.
+
+    `ends_s` by name of the value, as in `core.protocols.Window`.
+    """
 
     raw: dict[str, float]
     uncertainties: dict[str, float]
     void: dict[str, str]
+    ends_s: dict[str, tuple[float, float]]
 
 
 @dataclass
@@ -31,6 +35,11 @@ class Working:
     @property
     def min_window_s(self) -> float:
         return max((instrument.min_window_s for instrument in self.open.values()), default=0.0)
+
+    @property
+    def wants_lead(self) -> bool:
+        """Whether a meter must not be read in blocks that are timed."""
+        return any(isinstance(each, WantsLead) and each.wants_lead for each in self.open.values())
 
     def lead(self, *, before: bool) -> Callable[[], bool] | None:
         """Whether all meters that want work to go on beside a window have seen enough of it; None: no meter wants that."""
@@ -52,7 +61,7 @@ class Working:
 
     def collect(self) -> list[WindowsOfBlock]:
         """One entry per window since the last time, in their order. May wait for the next tick of the slowest meter."""
-        found = [WindowsOfBlock({}, {}, {}) for _ in range(self._num_marked)]
+        found = [WindowsOfBlock({}, {}, {}, {}) for _ in range(self._num_marked)]
         self._num_marked = 0
 
         def read(name: str, instrument: Instrument) -> None:
@@ -81,6 +90,15 @@ class Working:
             for value in sorted(self._names.get(name, ()))
         }
 
+    def give_up_leads(self, reason: str) -> None:
+        """Drop the meters that want work to go on beside a window."""
+
+        def drop(_: str, instrument: Instrument) -> None:
+            if isinstance(instrument, WantsLead) and instrument.wants_lead:
+                raise MeterError(reason)
+
+        self._each(drop)
+
     def untrusted(self) -> set[str]:
         """Names of the values of meters that failed later on."""
         return {value for name in self.failed for value in self._names.get(name, ())}
@@ -89,6 +107,8 @@ class Working:
         self._names.setdefault(name, set()).update(window.values)
         into.raw.update(window.values)
         into.uncertainties.update(window.uncertainties)
+        if window.ends_s is not None:
+            into.ends_s.update(dict.fromkeys(window.values, window.ends_s))
         if window.reason:
             into.void[name] = window.reason
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from compressbench.core.errors import MeterError
+from compressbench.core.instruments import SPREAD_OF_A_TICK
 from compressbench.core.protocols import Window
 from compressbench.core.statistics import t_quantile
 from compressbench.meters.edges import EdgeLog, EdgeSampler
@@ -27,7 +28,6 @@ STUCK_TICKS = 5
 _MIN_WAIT_S = 2.0
 _RECENCY = 0.6  # weight of the nearest segment where the nearer ones predict better than the mean
 _FEW = 10  # segments
-_SPREAD_OF_A_TICK = 0.05  # of the power over one tick around its mean, as an H200 has it at steady work
 _NS = 1e-9
 _Z95 = 1.959963984540054
 
@@ -70,6 +70,7 @@ class EdgeWindows:
 
     def collect(self) -> list[Window]:
         """The windows since the last call. Waits until the counter has been read after the end of the last one."""
+        self._is_led = self._is_led and self._marks.is_open  # a lead whose window never began
         marks, quiet = self._marks.take(), self._quiet
         self._quiet = []
         if marks:
@@ -117,8 +118,7 @@ def min_window_s(tick_s: float) -> float:
 def energy_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j") -> Window:
     """Joules between two moments under `name`, without the counter's gain; or why they can't be known."""
     seconds = (end_ns - begin_ns) * _NS
-    first = bisect.bisect_left(log.edges, begin_ns, key=lambda edge: edge.earliest_ns)
-    inside = log.edges[first : bisect.bisect_right(log.edges, end_ns, key=lambda edge: edge.latest_ns)]
+    inside = _inside(log, begin_ns, end_ns)
     edges = _sharp(inside, log.tick_s)
     if reason := _trouble(log, begin_ns, end_ns) or _gap(log, inside, edges, begin_ns, end_ns):
         return Window(seconds=seconds, reason=reason)
@@ -130,6 +130,7 @@ def quiet_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j
     """Joules between two moments between which the counter was not read, while the same work went on before and after.
 
     Between the last edge before and the first one after all energy is known; the two ends are charged at the mean power.
+    The counter may have been read there: launches that waited for that are uncertainty, too.
     """
     seconds = (end_ns - begin_ns) * _NS
     edges = [edge for edge in log.edges if edge.is_sharp(log.tick_s)]
@@ -142,11 +143,21 @@ def quiet_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j
         return Window(seconds=seconds, reason=reason)
     covered_s = (after.at_ns - before.at_ns) * _NS
     watts = (after.joules - before.joules) / covered_s
-    ends_s = math.hypot(begin_ns - before.at_ns, after.at_ns - end_ns) * _NS
+    head_s, tail_s = (begin_ns - before.at_ns) * _NS, (after.at_ns - end_ns) * _NS
+    reading_s = _reading_s(log, before, begin_ns) + _reading_s(log, after, end_ns)
     timing_s = math.hypot(before.width_ns, after.width_ns) * _NS / math.sqrt(12) * seconds / covered_s
     rounding_j = log.resolution_j / math.sqrt(6)
-    uncertainty_j = math.hypot(watts * timing_s, rounding_j, _SPREAD_OF_A_TICK * watts * ends_s)
-    return Window(seconds=seconds, values={name: watts * seconds}, uncertainties={name: uncertainty_j})
+    ends_s = math.hypot(SPREAD_OF_A_TICK * math.hypot(head_s, tail_s), reading_s)
+    uncertainty_j = math.hypot(watts * timing_s, rounding_j, watts * ends_s)
+    return Window(
+        seconds=seconds, values={name: watts * seconds}, uncertainties={name: uncertainty_j}, ends_s=(head_s, tail_s)
+    )
+
+
+def _reading_s(log: EdgeLog, edge: Edge, moment_ns: int) -> float:
+    """Seconds that the counter was being read between an edge and the beginning or end of a window."""
+    first_ns, last_ns = sorted((edge.at_ns, moment_ns))
+    return sum(max(0.0, min(got, last_ns) - max(asked, first_ns)) for asked, got in log.readings) * _NS
 
 
 def _far(log: EdgeLog, before: Edge, after: Edge, begin_ns: int, end_ns: int) -> str:
@@ -194,6 +205,18 @@ def _gap(log: EdgeLog, inside: Sequence[Edge], edges: Sequence[Edge], begin_ns: 
     return ""
 
 
+def _inside(log: EdgeLog, begin_ns: int, end_ns: int) -> Sequence[Edge]:
+    first = bisect.bisect_left(log.edges, begin_ns, key=lambda edge: edge.earliest_ns)
+    return log.edges[first : bisect.bisect_right(log.edges, end_ns, key=lambda edge: edge.latest_ns)]
+
+
+def _watts(edges: Sequence[Edge]) -> list[float]:
+    """Of each segment between two edges."""
+    return [
+        (later.joules - earlier.joules) / ((later.at_ns - earlier.at_ns) * _NS) for earlier, later in pairwise(edges)
+    ]
+
+
 def _sharp(edges: Sequence[Edge], tick_s: float) -> Sequence[Edge]:
     """Leave out the edges that the sampler slept over: what they counted is in the next one too."""
     if len(edges) <= MIN_EDGES:
@@ -208,9 +231,7 @@ def _estimate(edges: Sequence[Edge], begin_ns: int, end_ns: int, resolution_j: f
     first, last = edges[0], edges[-1]
     covered_s, covered_j = (last.at_ns - first.at_ns) * _NS, last.joules - first.joules
     head_s, tail_s = (first.at_ns - begin_ns) * _NS, (end_ns - last.at_ns) * _NS
-    watts = [
-        (later.joules - earlier.joules) / ((later.at_ns - earlier.at_ns) * _NS) for earlier, later in pairwise(edges)
-    ]
+    watts = _watts(edges)
     segment_s, scale = covered_s / len(watts), (head_s + covered_s + tail_s) / covered_s
     predict, error_w = _best_predictor(watts)
     joules = covered_j + predict(watts[::-1])[-1] * head_s + predict(watts)[-1] * tail_s

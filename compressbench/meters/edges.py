@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from compressbench.core.errors import CompressbenchError, MeterError
 from compressbench.core.protocols import Clock
-from compressbench.meters.probe import Edge, Probe, summary
+from compressbench.meters.probe import MIN_SPACING_S, Edge, Probe, summary
 from compressbench.meters.rhythm import Rhythm
 
 MAX_EDGES = 1 << 17
 MAX_FAULTS = 100
-MIN_SPACING_S = 0.05  # of a faster counter not every edge is worth waking up for: it costs what is being timed
+MAX_READINGS = 1 << 10
 _MIN_RETRY_S, _MAX_RETRY_S = 1e-3, 0.5
 _PAUSED_S = 0.02
 _NS = 1e-9
@@ -46,6 +46,7 @@ class EdgeLog(NamedTuple):
     """What is known of a counter from `begins_ns` to `read_until_ns`, in the order of time.
 
     `name` is how reasons call it, `resolution_j` the unit in which it counts, `tick_s` how far apart its edges are, lately.
+    `readings` are the last ones, from when to when.
     """
 
     edges: tuple[Edge, ...]
@@ -55,6 +56,7 @@ class EdgeLog(NamedTuple):
     tick_s: float
     resolution_j: float
     name: str
+    readings: tuple[tuple[int, int], ...] = ()
 
 
 def in_thread(step: Step) -> Callable[[], None]:
@@ -105,6 +107,7 @@ class EdgeSampler:
         self.timing = timing
         self._edges: deque[Edge] = deque(maxlen=MAX_EDGES)
         self._faults: list[Fault] = []
+        self._readings: deque[tuple[int, int]] = deque(maxlen=MAX_READINGS)
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
         self._begins_ns = self._read_until_ns = timing.clock()
@@ -112,7 +115,8 @@ class EdgeSampler:
         self._last: tuple[int, float] | None = None
         self._risen_ns: int | None = None
         self._out_since_ns: int | None = None
-        self._is_paused = False
+        self._is_paused = self._is_back = False
+        self._has_base = True
 
     @property
     def tick_s(self) -> float | None:
@@ -158,18 +162,16 @@ class EdgeSampler:
         self._is_paused = True
 
     def resume(self) -> None:
-        """Go on, and catch the next increment that is due."""
+        """Go on, asleep until the next increment is due, which is caught."""
         with self._lock:
             if self._is_paused:
-                self._rhythm.resume(self.timing.clock())
-                self._is_paused = False
+                self._is_paused, self._is_back = False, True
 
     def has_edge_since(self, moment_ns: int) -> bool:
         """Whether the counter has risen after this moment, and it is known when, as far as it has been read."""
         with self._lock:
-            tick_s = self._rhythm.tick_s or 0.0
             since = takewhile(lambda edge: edge.earliest_ns >= moment_ns, reversed(self._edges))
-            return any(edge.is_sharp(tick_s) for edge in since)
+            return any(edge.is_sharp(self._apart_s) for edge in since)
 
     @property
     def is_running(self) -> bool:
@@ -184,9 +186,14 @@ class EdgeSampler:
         """Everything that is remembered; as long as nobody calls `forget`, at most `MAX_EDGES` edges."""
         with self._lock:
             edges, faults, until_ns = tuple(self._edges), tuple(self._faults), self._read_until_ns
-            apart_s = max(MIN_SPACING_S, self._rhythm.tick_s or math.inf)
+            apart_s, readings = self._apart_s, tuple(self._readings)
         begins_ns = edges[0].earliest_ns if len(edges) == MAX_EDGES else self._begins_ns
-        return EdgeLog(edges, faults, begins_ns, until_ns, apart_s, self._resolution_j, self._name)
+        return EdgeLog(edges, faults, begins_ns, until_ns, apart_s, self._resolution_j, self._name, readings)
+
+    @property
+    def _apart_s(self) -> float:
+        """How far apart increments are that are waited for."""
+        return max(MIN_SPACING_S, self._rhythm.tick_s or math.inf)
 
     def forget(self, before_ns: int) -> None:
         """Drop what was logged before this moment, but for the last two edges before it."""
@@ -207,6 +214,11 @@ class EdgeSampler:
         if self._is_paused:
             return _PAUSED_S
         asked_ns = self.timing.clock()
+        if self._is_back:
+            with self._lock:
+                self._is_back = self._has_base = False
+                self._rhythm.resume(asked_ns)
+                return self._rhythm.pause_s(asked_ns)
         try:
             joules = self._read()
             if not math.isfinite(joules):
@@ -218,19 +230,24 @@ class EdgeSampler:
             return self._take(asked_ns, got_ns, joules)
 
     def _take(self, asked_ns: int, got_ns: int, joules: float) -> float:
+        self._readings.append((asked_ns, got_ns))
         previous, self._last = self._last, (asked_ns, joules)
         if previous is None:
             self._recover(got_ns)
         elif reason := self._implausible(previous, got_ns, joules):
             self._add_fault(Fault(previous[0], got_ns, reason))
             self._begin_anew(got_ns)
+        elif not self._has_base:
+            # it has moved, how often and when nobody knows: the next one counts
+            self._risen_ns = previous[0]
+            self._rhythm.base(got_ns)
         elif joules > previous[1]:
             self._risen_ns = previous[0]
             if self._rhythm.rise(previous[0], got_ns):
                 self._edges.append(Edge(previous[0], got_ns, joules))
         else:
             self._rhythm.no_rise()
-        self._read_until_ns = asked_ns
+        self._read_until_ns, self._has_base = asked_ns, True
         return self._rhythm.pause_s(got_ns)
 
     def _implausible(self, previous: tuple[int, float], got_ns: int, joules: float) -> str:

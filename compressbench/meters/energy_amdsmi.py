@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import Instrument, Provenance, Window
+from compressbench.core.protocols import Instrument, Provenance
 from compressbench.core.spec import Spec
-from compressbench.meters.edge_energy import EdgeWindows, min_window_s
+from compressbench.meters.counted import Counted
 from compressbench.meters.edges import REAL_TIME, EdgeSampler, Timing
+from compressbench.meters.probe import slow_reading
 
 INSTALL = "Install ROCm's AMD SMI and its Python package of the same version (pip install amdsmi==<version of ROCm>)."
 PROBE_EDGES, PROBE_LIMIT_S = 20, 5.0
@@ -41,7 +42,7 @@ class EnergyAmdsmi(Spec):
         return AmdEnergy(device)
 
 
-class AmdEnergy:
+class AmdEnergy(Counted):
     """Joules of one whole GPU ("energy_j") in windows that should last `min_window_s` or longer.
 
     Opening takes 0.5 s for the comparison with the polled power, and then 20 ticks of the counter.
@@ -72,22 +73,8 @@ class AmdEnergy:
         except BaseException:
             self._shut_down()
             raise
-        self.min_window_s = min_window_s(self.probe.tick_s)
         self.provenances: Mapping[str, Provenance] = {"energy_j": self._provenance()}
-        self._sampler, self._windows = sampler, EdgeWindows(sampler)
-        sampler.start()
-
-    def start(self) -> None:
-        """Mark the beginning of a window. Raises MeterError if one is open, or after `close`."""
-        self._windows.start()
-
-    def stop(self) -> None:
-        """Mark its end. Raises MeterError if none is open."""
-        self._windows.stop()
-
-    def collect(self) -> list[Window]:
-        """The windows since the last call, void with a reason if the counter was lost, stuck, reset, or too slow."""
-        return self._windows.collect()
+        super().__init__(sampler, self.probe)
 
     def close(self) -> None:
         """End the thread and let go of amdsmi. A second call does nothing."""
@@ -188,6 +175,7 @@ class AmdEnergy:
             notes=(
                 f"tick {self.probe.tick_s * 1e3:.3g} ms, jitter {self.probe.jitter_s * 1e3:.2g} ms",
                 f"counted {self.ratio:.2f} times the polled power when it was opened",
+                *slow_reading(self.probe),
             ),
         )
 

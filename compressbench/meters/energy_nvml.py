@@ -6,16 +6,16 @@ The counter moves in ticks of 20 to 100 ms. Its edges are logged beside the run,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.protocols import Instrument, Provenance, Window
+from compressbench.core.protocols import Instrument, Provenance
 from compressbench.core.spec import Spec
-from compressbench.meters.edge_energy import EdgeWindows, min_window_s
+from compressbench.meters.counted import Counted
 from compressbench.meters.edges import REAL_TIME, EdgeSampler, Timing
 from compressbench.meters.nvml_device import NvmlDevice, cuda_uuid, measured
-from compressbench.meters.probe import is_slow_to_read, slow_reading
+from compressbench.meters.probe import slow_reading
 
 PROBE_EDGES = 20
 PROBE_LIMIT_S = 5.0
@@ -32,12 +32,11 @@ class EnergyNvml(Spec):
         return NvmlEnergy(cuda_uuid(device))
 
 
-class NvmlEnergy:
+class NvmlEnergy(Counted):
     """Joules of one whole GPU (`energy_j`) in windows that should last `min_window_s` or longer.
 
     Opening probes the counter's tick until it has moved 20 times (2 s at 100 ms, at most 5 s), and starts a thread that
-    reads the counter a few times per tick. Where one reading takes long it delays what is launched meanwhile (3 ms on an
-    H200): then the meter `wants_lead`, and the counter is read only for windows, and not in those that have one.
+    reads the counter a few times per tick.
     """
 
     def __init__(self, device: int | str, *, nvml: Any = None, timing: Timing = REAL_TIME) -> None:
@@ -58,39 +57,10 @@ class NvmlEnergy:
         except MeterError:
             self._device.close()
             raise
-        self.min_window_s = min_window_s(self.probe.tick_s)
-        self.wants_lead = is_slow_to_read(self.probe)
         notes = self._device.shared_with() + slow_reading(self.probe)
         how = measured("NVML total energy counter", self.probe.tick_s, notes)
         self.provenances: Mapping[str, Provenance] = {"energy_j": how}
-        self._sampler, self._windows = sampler, EdgeWindows(sampler, rests=self.wants_lead)
-        sampler.start()
-
-    def lead(self, *, before: bool) -> Callable[[], bool]:
-        """Look for the counter's next increment, before a window that is to be quiet or after one: whether it came.
-
-        Raises MeterError after `close`.
-        """
-        return self._windows.lead(before=before)
-
-    def start(self) -> None:
-        """Mark the beginning of a window. Raises MeterError if one is open, or after `close`."""
-        self._windows.start()
-
-    def stop(self) -> None:
-        """Mark its end. Raises MeterError if none is open."""
-        self._windows.stop()
-
-    def collect(self) -> list[Window]:
-        """The windows since the last call, void with a reason if the counter was lost, stuck, reset, or too slow.
-
-        Waits until the counter has been read after the end of the last one, a tick or two.
-        """
-        return self._windows.collect()
-
-    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
-        """When the counter moved, and to how many joules."""
-        return self._windows.series(begin_ns, end_ns)
+        super().__init__(sampler, self.probe)
 
     def close(self) -> None:
         """End the thread and let go of NVML. A second call does nothing."""

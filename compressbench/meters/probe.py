@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-_SHARP = 0.25
+MIN_SPACING_S = 0.05  # of a faster counter not every edge is worth waking up for: it costs what is being timed
+_SHARP = 0.5
 _READS_PER_EDGE, _MAX_SHARE_READING = 2, 0.01
 _NS = 1e-9
 
@@ -44,8 +45,8 @@ class Probe(NamedTuple):
 
 
 def is_slow_to_read(probe: Probe) -> bool:
-    """Whether reading around every increment would take a noticeable part of the time."""
-    return _READS_PER_EDGE * probe.read_s > _MAX_SHARE_READING * probe.tick_s
+    """Whether reading around every increment that is waited for would take a noticeable part of the time."""
+    return _READS_PER_EDGE * probe.read_s > _MAX_SHARE_READING * max(MIN_SPACING_S, probe.tick_s)
 
 
 def slow_reading(probe: Probe) -> tuple[str, ...]:

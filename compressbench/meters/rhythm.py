@@ -16,6 +16,7 @@ _MIN_POLL_S, _MAX_POLL_S = 1e-4, 0.1
 _MIN_SLEEP_S = 3e-4
 _TRUST = 1.0
 _RECENT_GAPS, _RECENT_ERRORS, _RESYNC_RISES = 7, 16, 3
+_MAX_STRIDES = 100  # ticks after which it isn't known any more when the next one is due
 _NS = 1e-9
 
 
@@ -28,27 +29,38 @@ class Rhythm:
 
     def __init__(self, now_ns: int, spacing_s: float = 0.0) -> None:
         self.may_sleep, self.reading_s, self._spacing_s = False, 0.0, spacing_s
-        self._gaps: deque[float] = deque(maxlen=_RECENT_GAPS)
+        # seconds per tick, and over how many ticks they were timed: the more, the better
+        self._gaps: deque[tuple[float, int]] = deque(maxlen=_RECENT_GAPS)
         self._errors: deque[float] = deque(maxlen=_RECENT_ERRORS)
         self.restart(now_ns)
 
     @property
     def tick_s(self) -> float | None:
-        """The median of the last few gaps between increments; None before there were any."""
-        return statistics.median(self._gaps) if self._gaps else None
+        """The median of the last few ticks that were timed; None before there were any."""
+        return statistics.median([gap_s for gap_s, count in self._gaps for _ in range(count)]) if self._gaps else None
 
     def restart(self, now_ns: int) -> None:
         """Nothing is known of the last increment any more. The tick is kept until another one is found."""
         self._rise_ns: float | None = None
         self._is_vague, self._is_ready, self._waiting_since_ns = False, False, now_ns
+        self._is_back = False
         self._num_to_watch, self._has_overslept, self._has_slept, self._strides = _RESYNC_RISES, False, False, 1
 
     def resume(self, now_ns: int) -> None:
-        """Nobody has read for a while, and the tick went on: wait for the next increment that isn't due yet."""
-        if self._rise_ns is not None and self.tick_s is not None:
-            passed_s = (now_ns - self._rise_ns) * _NS + self._lead_s() + _MIN_SLEEP_S
-            self._strides, self._num_to_watch = max(1, math.ceil(passed_s / self.tick_s)), 0
-            self._has_slept = self._is_ready = False
+        """Nobody has read for a while, and the tick went on: `pause_s` until the next increment that isn't due yet."""
+        self._waiting_since_ns, self._has_slept, self._is_ready = now_ns, False, False
+        if self._rise_ns is None or self.tick_s is None:
+            self._rise_ns = None
+            return
+        passed_s = (now_ns - self._rise_ns) * _NS + self._lead_s() + _MIN_SLEEP_S
+        self._strides, self._num_to_watch = max(1, math.ceil(passed_s / self.tick_s)), 0
+        if self._strides > _MAX_STRIDES:
+            self._rise_ns = None
+
+    def base(self, now_ns: int) -> None:
+        """The first reading after `resume`, to know the next increment by."""
+        self._get_ready(now_ns)
+        self._is_back = True
 
     def rise(self, earliest_ns: int, latest_ns: int) -> bool:
         """The counter rose between these two readings. Whether that is an increment that was waited for.
@@ -65,7 +77,7 @@ class Rhythm:
             self._num_to_watch, self._has_overslept = max(0, self._num_to_watch - 1), False
         self._rise_ns = (earliest_ns + latest_ns) / 2
         self._is_vague, self._waiting_since_ns = self._has_slept, latest_ns
-        self._has_slept = self._is_ready = False
+        self._has_slept = self._is_ready = self._is_back = False
         self._strides = 1 if self._num_to_watch else self._num_ticks_apart()
         return True
 
@@ -80,7 +92,11 @@ class Rhythm:
     def pause_s(self, now_ns: int) -> float:
         tick_s = self.tick_s
         if self.may_sleep and self._rise_ns is not None and tick_s is not None and not self._num_to_watch:
-            left_s = (self._rise_ns - now_ns) * _NS + self._strides * tick_s - self._lead_s()
+            due_s = (self._rise_ns - now_ns) * _NS + self._strides * tick_s
+            if self._is_back and due_s < -self._lead_s():  # it came before anybody looked
+                self._strides += 1
+                due_s += tick_s
+            left_s = due_s - self._lead_s()
             if left_s > _MIN_SLEEP_S:
                 self._has_slept = True
                 return left_s
@@ -116,10 +132,9 @@ class Rhythm:
         tick_s = self.tick_s
         if self._rise_ns is None or self._is_vague:
             return
-        gap_s = ((earliest_ns + latest_ns) / 2 - self._rise_ns) * _NS
+        gap_s, num_ticks = ((earliest_ns + latest_ns) / 2 - self._rise_ns) * _NS, 1
         if tick_s is not None and not self._num_to_watch:
             num_ticks = max(1, round(gap_s / tick_s)) if self._strides > 1 else 1
             due_ns = self._rise_ns + num_ticks * tick_s / _NS
             self._errors.append(max(0.0, earliest_ns - due_ns, due_ns - latest_ns) * _NS)
-            gap_s /= num_ticks
-        self._gaps.append(gap_s)
+        self._gaps.append((gap_s / num_ticks, num_ticks))

@@ -86,6 +86,7 @@ class Outputs(Spec):
 class PhaseEnergy(Spec):
     """Mean power of prefill and decode over all blocks of an arm, by regression on the meter's ticks; or why there is none.
 
+    The ticks lie within the blocks, or `is_beside`: in generations beside them, which say the ratio of the two.
     Standard uncertainties (k = 1) without the meter's gain. The joules of a phase are its watts times its seconds.
     """
 
@@ -96,6 +97,7 @@ class PhaseEnergy(Spec):
     decode_w: float | None = None
     prefill_uncertainty_w: float | None = None
     decode_uncertainty_w: float | None = None
+    is_beside: bool = False
     reason: str = ""
 
 

@@ -121,7 +121,8 @@ def _of_phases(
         "energy_decode_j_per_output_token": sum(_tokens(block, arm) - _samples(block, arm) for block in arm.blocks),
     }
     if phases is not None and phases.prefill_w is not None and phases.decode_w is not None:
-        by_ticks = _with_source(how, f"regression on {phases.num_ticks} ticks")
+        where = " beside the timed calls" if phases.is_beside else ""
+        by_ticks = _with_source(how, f"regression on {phases.num_ticks} ticks{where}")
         of_phase = (
             (phases.prefill_w, phases.prefill_uncertainty_w or 0.0, phases.prefill_s),
             (phases.decode_w, phases.decode_uncertainty_w or 0.0, phases.decode_s),

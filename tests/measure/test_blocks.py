@@ -146,6 +146,9 @@ class Told:
     def __call__(self, index: int) -> None:
         self.order.append("call")
 
+    def until(self, index: int, is_over: Callable[[], bool]) -> None:
+        raise AssertionError("no meter here wants a lead")
+
     def take(self) -> CallDetails:
         self.order.append("take")
         return CallDetails()

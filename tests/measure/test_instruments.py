@@ -174,7 +174,7 @@ def test_windows_that_were_left_marked_are_forgotten_and_failures_told() -> None
 
 
 def window_of(joules: float, uncertainty_j: float) -> WindowsOfBlock:
-    return WindowsOfBlock({"energy_j": joules}, {"energy_j": uncertainty_j}, {})
+    return WindowsOfBlock({"energy_j": joules}, {"energy_j": uncertainty_j}, {}, {})
 
 
 def test_the_interval_joins_the_window_and_the_gain_at_95_percent() -> None:
@@ -204,5 +204,8 @@ def test_an_instrument_that_does_not_know_its_gain_gives_no_interval(said: str, 
 
 def test_energy_that_nobody_read_is_no_reading() -> None:
     how = Provenance(kind="measured", source="NVML", boundary="gpu", relative_uncertainty=0.05)
-    assert energy_reading("compress_energy_j", how, WindowsOfBlock({}, {}, {"energy": "below resolution"}), 1.0) is None
+    assert (
+        energy_reading("compress_energy_j", how, WindowsOfBlock({}, {}, {"energy": "below resolution"}, {}), 1.0)
+        is None
+    )
     assert energy_reading("compress_energy_j", None, window_of(1.0, 0.0), 1.0) is None

@@ -72,7 +72,10 @@ def test_the_stated_uncertainty_covers_the_truth() -> None:
 
 def test_too_few_ticks_or_the_same_mixture_in_all_of_them_say_nothing() -> None:
     few = phase_energy([Tick(1.0, 0.01, 0.01 * n) for n in range(9)], [])
-    assert (few.prefill_w, few.reason) == (None, "9 ticks of the meter lie within the blocks, and 10 are needed")
+    assert (few.prefill_w, few.reason) == (
+        None,
+        "9 ticks of the meter lie within the calls that it was read in, and 10 are needed",
+    )
     same = phase_energy([Tick(5.0, 0.02, 0.08)] * 30, [])
     assert same.prefill_w is None
     assert "same mixture" in same.reason

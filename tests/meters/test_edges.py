@@ -13,7 +13,7 @@ import pytest
 from compressbench.core.errors import MeterError
 from compressbench.meters import edges
 from compressbench.meters.edges import EdgeSampler, in_thread
-from compressbench.meters.probe import Edge
+from compressbench.meters.probe import MIN_SPACING_S, Edge
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.nvml_device import FakeGpu
 
@@ -82,7 +82,7 @@ def test_it_reads_a_few_times_per_edge_and_knows_the_edge_within_a_few_hundredth
     bench.run(20.0)
     found = bench.edges_after(3.0)
     assert bench.num_reads / len(found) < most
-    assert len(found) >= 0.9 * 20 / (tick_s * math.ceil(edges.MIN_SPACING_S / tick_s - 0.1))
+    assert len(found) >= 0.9 * 20 / (tick_s * math.ceil(MIN_SPACING_S / tick_s - 0.1))
     narrow = [edge for edge in found if edge.width_ns <= (0.04 if jitter else 0.015) * max(tick_s, 0.01) * 1e9]
     assert len(narrow) >= (0.8 if jitter else 0.95) * len(found)
 
@@ -117,7 +117,7 @@ def test_however_late_the_thread_wakes_up_it_finds_edges(tick_s: float, late_s: 
     randomly = random.Random(5)
     for lateness in ([late_s], [late_s, 0.0, 0.0, 0.0]):
         bench = Bench(FakeGpu(tick_s=tick_s, jitter=0.05), late_s=partial(randomly.choice, lateness)).run(15.0)
-        expected = 10.0 / (edges.MIN_SPACING_S + tick_s + 2 * late_s)
+        expected = 10.0 / (MIN_SPACING_S + tick_s + 2 * late_s)
         assert len(bench.edges_after(5.0)) > 0.5 * expected
         assert bench.num_reads < 200 * 15
 
@@ -159,7 +159,7 @@ def test_edges_of_a_fast_counter_are_as_far_apart_as_the_log_says() -> None:
     bench = Bench(FakeGpu(tick_s=0.001)).run(5.0)
     log = bench.sampler.log()
     assert bench.sampler.tick_s == pytest.approx(0.001, rel=0.05)
-    assert log.tick_s == edges.MIN_SPACING_S
+    assert log.tick_s == MIN_SPACING_S
     assert len(log.edges) == pytest.approx(5.0 / log.tick_s, rel=0.1)
 
 

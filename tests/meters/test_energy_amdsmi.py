@@ -49,6 +49,28 @@ def test_joules_are_counts_times_resolution(key: str, tick_s: float) -> None:
         assert window.uncertainties["energy_j"] < 0.01 * true_j
 
 
+def test_a_counter_that_is_slow_to_read_is_not_read_within_a_window_that_has_a_lead() -> None:
+    clock = EventClock()
+    amdsmi = FakeAmdSmi([FakeAmdGpu(power=300.0)], clock, call_s=3e-3)
+    meter = open_meter(amdsmi)
+    assert meter.wants_lead
+    assert any("not read while calls are timed" in note for note in meter.provenances["energy_j"].notes)
+    for before in (True, False):
+        is_over = meter.lead(before=before)
+        while not is_over():
+            clock.advance(0.004)
+        if before:
+            meter.start()
+            begin_ns = clock()
+            clock.advance(1.0)
+            assert not meter.series(begin_ns, clock())
+            meter.stop()
+    (window,) = meter.collect()
+    assert window.values["energy_j"] == pytest.approx(300.0, rel=0.01)
+    quick, _ = make()
+    assert not open_meter(quick).wants_lead
+
+
 def test_changing_power_is_within_the_stated_uncertainty() -> None:
     amdsmi, _ = make(FakeAmdGpu(power=lambda at_s: 300 + 150 * ((7 * at_s) % 1)))
     meter = open_meter(amdsmi)
