@@ -49,7 +49,7 @@ def _run(bench: Bench, cells: list[Cell], needs_energy: Kind | None) -> Iterator
     with opened(plan.meters, bench.device, progress) as meters, progress.bar("recipe", len(cells)) as bar:
         if needs_energy is not None:
             require_energy(plan.meters, meters, needs_energy)
-        progress.say(plan.schedule.announcement(meters.min_window_s, len(cells)))
+        progress.say(plan.schedule.announcement(meters.min_window_s, len(cells), meters.lead_tick_s))
         for number, cell in enumerate(cells, start=1):
             progress.say(f"{cell.name} ({number} of {len(cells)})")
             with reading_below(plan.data_root):

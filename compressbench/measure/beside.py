@@ -20,9 +20,6 @@ MAX_LEAD_NS = 2_000_000_000
 # leads in which the meter wasn't seen to move, one after the other, after which it is given up
 MAX_LATE = 4
 LATE = "its counter was not seen to move within 2 s of calls beside the timed blocks, where alone it may be read"
-ORDER: tuple[Arm, ...] = ("baseline", "candidate", "candidate", "baseline")
-# reading within some generations, in shortest windows of the meter, per arm: 50 ticks
-NUM_WINDOWS = 5
 
 
 @dataclass
@@ -74,11 +71,6 @@ class Beside:
         found = self.ticks.setdefault(arm, [])
         if series is not None and ENERGY in window.raw:
             found.extend(ticks(series, spans_of(block, stamps[0]), stamps[0], stamps[-1]))
-
-
-def num_pairs(min_window_s: float, block_s: float, *, is_generation: bool) -> int:
-    """How often all of `ORDER` is read within."""
-    return math.ceil((NUM_WINDOWS if is_generation else 1) * min_window_s / (2 * block_s))
 
 
 class Ends:

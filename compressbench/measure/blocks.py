@@ -18,12 +18,12 @@ from typing import Any, NamedTuple, Protocol
 from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import Clock, Instrument, Provenance
-from compressbench.measure.beside import ORDER, Beside, Ends, num_pairs
+from compressbench.measure.beside import Beside, Ends
 from compressbench.measure.calls import Caller, Untimed
 from compressbench.measure.idle import read_idle
 from compressbench.measure.instruments import ENERGY, forget_windows
 from compressbench.measure.phases import OfBlock, PhaseLog, joined
-from compressbench.measure.schedule import Schedule, positions
+from compressbench.measure.schedule import ORDER, Schedule, num_pairs, positions
 from compressbench.measure.steady_state import warm_up
 from compressbench.measure.working import Working, working
 from compressbench.records.evidence import DisturbanceRule, Evidence, disturbed_rounds

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from compressbench.core.errors import CompressbenchError
-from compressbench.core.protocols import Instrument
+from compressbench.core.protocols import Clock, Instrument
 from compressbench.core.reading import Reading
+from compressbench.measure.beside import MAX_LEAD_NS
+from compressbench.measure.idle import read_idle
 from compressbench.measure.instruments import ENERGY, energy_reading
-from compressbench.measure.working import working
+from compressbench.measure.working import WindowsOfBlock, Working, working
 from compressbench.records.idle_power import OF_THIS_PROCESS
 
+_POLL_S = 0.01
 ELSEWHERE = "the server runs elsewhere, and no meter here sees it"
 
 
 class HostEnergy:
-    """An open meter of the machine, or `absent` with the reason why there is none."""
+    """An open meter of the machine, or `absent` with the reason why there is none.
 
-    def __init__(self, instruments: Mapping[str, Instrument], absent: str = "") -> None:
+    One that must not be read while a server answers is read before and after, while it is idle.
+    """
+
+    def __init__(
+        self,
+        instruments: Mapping[str, Instrument],
+        absent: str = "",
+        *,
+        clock: Clock = time.perf_counter_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._instruments, self.absent = instruments, absent
+        self._clock, self._sleep = clock, sleep
 
     @contextmanager
     def around(self, found: list[Reading]) -> Iterator[None]:
@@ -28,20 +42,44 @@ class HostEnergy:
         if not self._instruments:
             yield
             return
-        work, begun = working(self._instruments), time.perf_counter()
+        work = working(self._instruments)
+        idle_w = self._idle_w() if work.wants_lead else 0.0
+        self._lead(work, before=True)
         work.start()
+        begun_ns = self._clock()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - begun
+            seconds = (self._clock() - begun_ns) / 1e9
             work.stop()
+            self._lead(work, before=False)
             [read] = work.collect()
             reasons = (self.absent, *read.void.values(), *work.failed.values())
             self.absent = "; ".join(dict.fromkeys(filter(None, reasons)))
             (instrument,) = self._instruments.values()
-            reading = energy_reading(ENERGY, instrument.provenances.get(ENERGY), read, seconds)
+            how = instrument.provenances.get(ENERGY)
+            reading = energy_reading(ENERGY, how, _without_ends(read, seconds, idle_w), seconds)
             if reading is not None:
                 found.append(reading.model_copy(update={"boundary": f"host: {reading.boundary}"}))
+
+    def _idle_w(self) -> float:
+        idle = read_idle(self._instruments, 0.0, "before", self._sleep, self._clock)
+        return idle.raw.get(ENERGY, 0.0) / idle.seconds
+
+    def _lead(self, work: Working, *, before: bool) -> None:
+        is_over, until_ns = work.lead(before=before), self._clock() + MAX_LEAD_NS
+        while is_over is not None and not is_over() and self._clock() < until_ns:
+            self._sleep(_POLL_S)
+
+
+def _without_ends(read: WindowsOfBlock, seconds: float, idle_w: float) -> WindowsOfBlock:
+    """What the meter counted beside the window, it counted of an idle machine."""
+    ends_s = read.ends_s.get(ENERGY)
+    if ends_s is None:
+        return read
+    beside_s = sum(ends_s)
+    joules = read.raw[ENERGY] / seconds * (seconds + beside_s) - idle_w * beside_s
+    return read._replace(raw={**read.raw, ENERGY: joules})
 
 
 @contextmanager

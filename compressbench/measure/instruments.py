@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import CompressbenchError, MeterError, MissingMeasurementError
+from compressbench.core.instruments import WantsLead
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Provenance, Session
 from compressbench.core.reading import Kind, Reading
@@ -31,6 +32,13 @@ class Opened(NamedTuple):
     def min_window_s(self) -> float:
         """What the slowest of them asks of a window."""
         return max((each.min_window_s for each in self.instruments.values()), default=0.0)
+
+    @property
+    def lead_tick_s(self) -> float:
+        """The longest tick of those that want work to go on beside a window; 0 if there are none."""
+        leading = [each for each in self.instruments.values() if isinstance(each, WantsLead) and each.wants_lead]
+        ticks = [how.tick_s or 0.0 for each in leading for how in each.provenances.values()]
+        return max(ticks, default=0.0)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,13 @@ _HALVES: tuple[tuple[Arm, ...], ...] = (
     ("candidate", "control", "baseline"),
     ("control", "baseline", "candidate"),
 )
+
+
+# calls beside timed blocks in which a meter is read: the arms' order, and how many of its shortest windows in a generation
+ORDER: tuple[Arm, ...] = ("baseline", "candidate", "candidate", "baseline")
+NUM_WINDOWS = 5
+# how long it takes, before and after a block together, to see the meter move: so many of its ticks
+_TICKS_OF_LEADS = 2.3
 
 
 class TierRule(NamedTuple):
@@ -73,18 +81,33 @@ class Schedule(NamedTuple):
         warm_up_s = (len(ARMS) - 1) * self.warm_up.min_s
         return self.rounds * 2 * len(ARMS) * self.block_s + warm_up_s + 2 * self.idle_s
 
-    def announcement(self, min_window_s: float, num_cells: int) -> str:
+    def beside_s(self, min_window_s: float, tick_s: float) -> float:
+        """Seconds of untimed calls beside the blocks, for a meter of that tick that must not be read within them."""
+        if not tick_s:
+            return 0.0
+        pairs = num_pairs(min_window_s, self.block_s, is_generation=self.output_tokens is not None)
+        return self.rounds * 2 * len(ARMS) * _TICKS_OF_LEADS * tick_s + pairs * len(ORDER) * self.block_s
+
+    def announcement(self, min_window_s: float, num_cells: int, lead_tick_s: float = 0.0) -> str:
         """One line that says how long measuring will take, before it starts; evaluation and compression come on top.
 
-        `min_window_s` is what the slowest meter asks of a block.
+        `min_window_s` is what the slowest meter asks of a block, `lead_tick_s` the tick of one that wants a lead.
         """
         real = self._replace(block_s=max(self.block_s, min_window_s), idle_s=max(self.idle_s, min_window_s))
-        per_arm_s = 2 * real.rounds * real.block_s
+        per_arm_s, beside_s = 2 * real.rounds * real.block_s, real.beside_s(min_window_s, lead_tick_s)
+        beside = " with untimed calls beside them" if beside_s else ""
+        seconds = real.seconds + beside_s
         return (
-            f"tier {self.tier}: {real.rounds} rounds of 6 blocks of {real.block_s:g} s, {per_arm_s:.3g} s per arm; "
-            f"measuring takes about {duration(real.seconds)} for each of {num_cells} models, "
-            f"{duration(num_cells * real.seconds)} in all"
+            f"tier {self.tier}: {real.rounds} rounds of 6 blocks of {real.block_s:.3g} s{beside}, "
+            f"{per_arm_s:.3g} s per arm; "
+            f"measuring takes about {duration(seconds)} for each of {num_cells} models, "
+            f"{duration(num_cells * seconds)} in all"
         )
+
+
+def num_pairs(min_window_s: float, block_s: float, *, is_generation: bool) -> int:
+    """How often all of `ORDER` is read within, beside the timed blocks."""
+    return math.ceil((NUM_WINDOWS if is_generation else 1) * min_window_s / (2 * block_s))
 
 
 def order_of(round_number: int) -> tuple[Arm, ...]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from gpu_session import INPUTS, OnGpu, Times, compared, true_joules
+from gpu_parts import INPUTS, compared, on_gpu, true_joules
 from nvml_bench import Bench
 
 from compressbench.core.progress import SilentProgress
-from compressbench.measure.beside import LATE, MAX_LATE, Beside, num_pairs
+from compressbench.measure.beside import LATE, MAX_LATE, Beside
 from compressbench.measure.blocks import CallersOfArm, Tools, compare
 from compressbench.measure.calls import caller
-from compressbench.measure.schedule import Schedule
+from compressbench.measure.instruments import Opened
+from compressbench.measure.schedule import Schedule, num_pairs
 from compressbench.measure.steady_state import WarmUpRule
 from compressbench.measure.working import working
 from compressbench.testing import FakeClock, FakeSession, ReplayInstrument
+from compressbench.testing.gpu_session import Times
 from compressbench.testing.nvml import FakeGpu
 
 SHORT = {"baseline": Times(0.030, 0.020), "candidate": Times(0.050, 0.012)}
@@ -46,7 +49,7 @@ def test_the_prefill_that_follows_a_block_is_not_charged_to_it(times: Mapping[st
 def test_a_generation_beside_a_block_is_given_up_when_the_meter_has_moved() -> None:
     bench = Bench(FakeGpu(power=600.0, jitter=0.01), read_s=3.2e-3).open()
     beside = Beside(working({"energy": bench.meter}), bench.clock)
-    session = caller(OnGpu(bench, OF_SECONDS["baseline"]), INPUTS, 128, bench.clock)
+    session = caller(on_gpu(bench, OF_SECONDS["baseline"]), INPUTS, 128, bench.clock)
     lengths = list[float]()
     for _ in range(12):
         for before in (True, False):
@@ -169,7 +172,7 @@ def test_after_a_model_that_fails_nobody_reads_on(after: int) -> None:
 
 def test_a_generation_ends_at_the_first_token_at_which_it_is_enough() -> None:
     bench = Bench().open()
-    call = caller(OnGpu(bench, Times(0.1, 0.01)), INPUTS, 50, bench.clock)
+    call = caller(on_gpu(bench, Times(0.1, 0.01)), INPUTS, 50, bench.clock)
     asked: Iterator[bool] = iter([False, False, True, True])
     begun_ns = bench.clock()
     first_ns = call.until(0, lambda: next(asked))
@@ -182,3 +185,23 @@ def test_as_much_is_read_within_as_fifty_ticks_of_a_generation_take() -> None:
     assert num_pairs(1.0, 1.0, is_generation=True) == 3
     assert num_pairs(1.0, 6.6, is_generation=True) == 1
     assert num_pairs(1.0, 1.0, is_generation=False) == 1
+
+
+def test_the_announced_time_holds_what_is_done_beside_the_blocks() -> None:
+    bench = Bench(FakeGpu(power=400.0, jitter=0.01), read_s=3.2e-3).open()
+    opened = Opened({"energy": bench.meter}, {})
+    assert opened.lead_tick_s == pytest.approx(0.1, rel=0.02)
+    schedule = Schedule(12, 0.75, warm_up=WarmUpRule(min_calls=10, min_s=1.0, max_s=2.0), idle_s=1.0)
+    session = FakeSession(bench.clock, [0.004])
+    arms = {
+        arm: CallersOfArm.of(lambda: caller(session, INPUTS, None, bench.clock))
+        for arm in ("baseline", "candidate", "control")
+    }
+    tools = Tools(opened.instruments, None, bench.clock, bench.clock.advance)
+    begun_ns = bench.clock()
+    compare(arms, {"batch_size": 1, "num_inputs": 3}, schedule, tools, SilentProgress())  # type: ignore[arg-type]
+    took_s = (bench.clock() - begun_ns) / 1e9
+    said = schedule.announcement(opened.min_window_s, 2, opened.lead_tick_s)
+    assert "blocks of 1.01 s with untimed calls beside them" in said
+    (said_s,) = re.findall(r"about (\d+) s for each", said)
+    assert float(said_s) == pytest.approx(took_s, rel=0.05)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from gpu_session import DECODE_W, PREFILL_W, Times, compared
+from gpu_parts import DECODE_W, PREFILL_W, compared
 
 from compressbench.measure.phases import PhaseLog, Spans, Tick, phase_energy_beside, spans_of
 from compressbench.records.measurement import Block
+from compressbench.testing.gpu_session import Times
 
 TIMES = {"baseline": Times(0.030, 0.020), "candidate": Times(0.050, 0.012)}
 

@@ -196,6 +196,18 @@ def test_a_model_behind_the_api_writes_what_it_writes_here(model_url: str, handl
     assert "prompt_tokens_differ" not in session.deployed.notes
 
 
+def test_a_generation_that_is_given_up_leaves_nothing_behind(model_url: str, handle: ModelHandle) -> None:
+    """Calls beside timed blocks are, when the meter has moved."""
+    session = Endpoint(url=model_url, model="m").prepare(handle, "cpu")
+    expected = session.generate(BATCH, 6)
+    call = caller(session, [BATCH], 6)
+    for enough in (1, 3):
+        left = iter([False] * (enough - 1))
+        call.until(0, lambda left=left: next(left, True))  # type: ignore[misc]
+        assert session.generate(BATCH, 6).tolist() == expected.tolist()
+    session.close()
+
+
 def test_samples_of_a_prompt_differ_and_come_again_with_their_seed(model_url: str, handle: ModelHandle) -> None:
     session = Endpoint(url=model_url, model="m").prepare(handle, "cpu")
     decoding = Decoding(max_new_tokens=12, temperature=1.0, top_p=0.95, num_samples=4, seed=3)

@@ -73,3 +73,33 @@ def test_it_answers_as_eager_pytorch_does(use: dict[str, Any], model: str) -> No
         padded = batches(handle)[1]
         assert torch.equal(session.generate(padded, 12)[:, 11:], reference.generate(padded, 12)[:, 11:])
     session.close()
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("use", [pytest.param({"use": "torch"}, id="torch"), *RUNTIMES])
+def test_a_generation_that_is_given_up_leaves_nothing_behind(use: dict[str, Any]) -> None:
+    """Calls beside timed blocks are, when the meter has moved: the next generation must not know of it."""
+    runtime = resolve_use(runtimes, use).value
+    if missing := missing_distributions(facts_of(runtime).requires):
+        pytest.skip(f"needs {', '.join(missing)}")
+    handle = loaded("embedded:shakespeare-lm")
+    session = runtime.prepare(handle.copy(handle.supplies), "cpu")
+    first, second = batches(handle)
+    expected = [session.generate(batch, 8) for batch in (first, second)]
+
+    for enough in (1, 3, 8):
+        left = iter(range(enough - 1))
+
+        def on_token(left: Any = left) -> None:
+            if next(left, None) is None:
+                raise _EnoughError
+
+        with pytest.raises(_EnoughError):
+            session.generate(first, 8, on_token)
+        session.synchronize()
+        for batch, before in zip((first, second), expected, strict=True):
+            assert torch.equal(session.generate(batch, 8), before)
+    session.close()

@@ -1,10 +1,9 @@
-"""Models on a fake GPU in simulated time, for tests of energy: their calls draw the power that they are told to."""
+"""Comparisons of generations on a fake GPU in simulated time, for tests of energy."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from nvml_bench import Bench
 
@@ -15,37 +14,16 @@ from compressbench.measure.calls import caller
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
 from compressbench.records.measurement import Arm, Block
-from compressbench.testing import FakeSession
+from compressbench.testing.gpu_session import OnFakeGpu, Times, Watts
 from compressbench.testing.nvml import FakeGpu
 
-PREFILL_W, DECODE_W, IDLE_W = 600.0, 250.0, 120.0
+PREFILL_W, DECODE_W = 600.0, 250.0
 INPUTS: list[Batch] = [{"input_ids": [[index, 1, 2]]} for index in range(3)]
 QUICK = WarmUpRule(min_calls=10, min_s=0.0, max_s=10.0)
 
 
-class Times(NamedTuple):
-    """Seconds to the first token, and of every other one."""
-
-    prefill_s: float
-    token_s: float
-
-
-class OnGpu(FakeSession):
-    """A generation whose prefill draws another power than its decoding; each step takes up to 5 % more or less."""
-
-    def __init__(self, bench: Bench, times: Times, seed: int = 3) -> None:
-        super().__init__(bench.clock, [0.0])
-        self._bench, self._times, self._draw = bench, times, random.Random(seed)
-
-    def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> Any:
-        self._bench.nvml.set_power(PREFILL_W)
-        for index in range(num_tokens):
-            seconds = self._times.token_s if index else self._times.prefill_s
-            self._bench.clock.advance(seconds * self._draw.uniform(0.95, 1.05))
-            self._bench.nvml.set_power(DECODE_W)
-            if on_token is not None:
-                on_token()
-        return [[*row, *[0] * num_tokens] for row in batch["input_ids"]]
+def on_gpu(bench: Bench, times: Times) -> OnFakeGpu:
+    return OnFakeGpu(bench.nvml, bench.clock, times, Watts(PREFILL_W, DECODE_W))
 
 
 class Run(NamedTuple):
@@ -59,7 +37,7 @@ def compared(
 ) -> Run:
     """A comparison of generations whose energy is metered by NVML's counter."""
     bench = Bench(gpu or FakeGpu(power=PREFILL_W), read_s=read_s).open()
-    sessions = {arm: OnGpu(bench, each) for arm, each in times.items()}
+    sessions = {arm: on_gpu(bench, each) for arm, each in times.items()}
     sessions["control"] = sessions["baseline"]
     arms: dict[Arm, CallersOfArm] = {}
     for arm, session in sessions.items():
