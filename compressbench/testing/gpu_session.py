@@ -33,7 +33,7 @@ class OnFakeGpu(FakeSession):
 
     def __init__(self, nvml: FakeNvml, clock: FakeClock, times: Times, watts: Watts, seed: int = 3) -> None:
         super().__init__(clock, [0.0])
-        self._nvml, self._times, self._watts, self._draw = nvml, times, watts, random.Random(seed)
+        self._nvml, self._times, self._watts, self._draw = nvml, times, watts, random.Random(seed)  # noqa: S311 -- a fake
 
     def generate(self, batch: Batch, num_tokens: int, on_token: Callable[[], None] | None = None) -> Any:
         self._nvml.set_power(self._watts.prefill_w)
