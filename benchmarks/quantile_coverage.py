@@ -155,7 +155,7 @@ def means_of(phi: float, count: int) -> str:
     ours = theirs = 0
     for _ in range(NUM_STREAMS):
         values = gaussian_ar1(phi, count).tolist()
-        found, plain = autocorrelation.mean_interval(values), statistics.mean_interval(values)
+        found, plain = autocorrelation.series_mean_interval(values), statistics.mean_interval(values)
         ours += found.low <= 0 <= found.high
         theirs += plain.low <= 0 <= plain.high
     return f"{ours / NUM_STREAMS:6.1%} ({theirs / NUM_STREAMS:4.0%})"

@@ -61,7 +61,7 @@ def effective_sample_size(values: Sequence[float]) -> float:
     return _mean_and_spread(values)[2] if len(values) > 1 else float(len(values))
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def series_mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Student's interval of the mean of an autocorrelated series, in the order of time, from 20 batch means.
 
     The degrees of freedom are at most half the effective number of values, because a series of few independent

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressbench.core import statistics as independent
-from compressbench.core.autocorrelation import batch_edges, batch_spread, effective_sample_size, mean_interval
+from compressbench.core.autocorrelation import batch_edges, batch_spread, effective_sample_size, series_mean_interval
 
 
 def ar1(phi: float, count: int, draw: random.Random) -> list[float]:
@@ -88,14 +88,14 @@ def test_the_interval_covers_where_that_for_independent_values_does_not(phi: flo
 def test_the_order_of_time_decides() -> None:
     draw = random.Random(2)
     values = [draw.gauss(10, 1) for _ in range(200)]
-    shuffled, rising = mean_interval(values), mean_interval(sorted(values))
+    shuffled, rising = series_mean_interval(values), series_mean_interval(sorted(values))
     assert rising.value == pytest.approx(shuffled.value)
     assert rising.high - rising.low > 5 * (shuffled.high - shuffled.low)
 
 
 def test_few_effective_values_have_few_degrees_of_freedom() -> None:
     """Twelve values in two levels: Student's t of one degree of freedom, 12.7, and not of eleven, 2.2."""
-    found = mean_interval([1.0] * 6 + [2.0] * 6)
+    found = series_mean_interval([1.0] * 6 + [2.0] * 6)
     assert found.value == 1.5
     assert found.high - found.low > 10
 
@@ -107,8 +107,8 @@ def test_few_effective_values_have_few_degrees_of_freedom() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_another_unit_and_another_zero_change_nothing_else(values: list[int], factor: float, shift: int) -> None:
-    found = mean_interval(values)
-    moved = mean_interval([factor * value + shift for value in values])
+    found = series_mean_interval(values)
+    moved = series_mean_interval([factor * value + shift for value in values])
     expected = [factor * each + shift for each in found]
     assert list(moved) == pytest.approx(expected, rel=1e-6, abs=1e-6 * factor * 1000)
     assert 1 <= effective_sample_size(values) <= len(values)
@@ -116,11 +116,11 @@ def test_another_unit_and_another_zero_change_nothing_else(values: list[int], fa
 
 def test_more_confidence_is_wider() -> None:
     values = ar1(0.5, 100, random.Random(3))
-    narrow, wide = mean_interval(values), mean_interval(values, confidence=0.99)
+    narrow, wide = series_mean_interval(values), series_mean_interval(values, confidence=0.99)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 @pytest.mark.parametrize("values", [[], [1.0]])
 def test_one_value_has_no_interval_of_a_series(values: list[float]) -> None:
     with pytest.raises(ValueError, match="at least 2 values"):
-        mean_interval(values)
+        series_mean_interval(values)
