@@ -79,7 +79,7 @@ def test_one_step_up_is_worth_next_to_nothing() -> None:
 def test_the_interval_covers_where_that_for_independent_values_does_not(phi: float, count: int) -> None:
     draw, num_series = random.Random(17), 500
     series = [ar1(phi, count, draw) for _ in range(num_series)]
-    ours = sum(found.low <= 0 <= found.high for found in map(mean_interval, series)) / num_series
+    ours = sum(found.low <= 0 <= found.high for found in map(series_mean_interval, series)) / num_series
     theirs = sum(found.low <= 0 <= found.high for found in map(independent.mean_interval, series)) / num_series
     assert 0.91 <= ours <= 0.985
     assert phi == 0 or theirs < 0.8
