@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
@@ -500,6 +501,34 @@ def test_a_path_is_data_and_only_a_regular_file_is_read(tmp_path: Path) -> None:
     analyser.path = Path("/dev/zero")
     with pytest.raises(MeterError, match="no regular file"):
         analyser.open()
+
+
+def test_a_log_without_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    analyser = make(tmp_path)
+
+    def denied(*_: Any) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", denied)  # a mode of 0 doesn't stop root
+    with pytest.raises(MeterError, match=r"log.csv: the power log can't be read .got Permission denied"):
+        analyser.open()
+
+
+def test_a_file_system_that_fails_while_the_log_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyser = make(tmp_path)
+    meter = analyser.open()
+    meter.start()
+    analyser.advance(10.0)
+    meter.stop()
+
+    def stale(*_: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(MeterError, match=r"the power log can't be read .*Stale file handle"):
+        meter.collect()
 
 
 def test_a_file_that_is_too_large_or_has_no_lines_is_refused(tmp_path: Path) -> None:
