@@ -134,6 +134,55 @@ def test_a_virtual_machine_that_has_no_counter_says_so() -> None:
     assert amdsmi.num_open == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["amdsmi_get_processor_handles", "amdsmi_get_energy_count", "amdsmi_get_power_info", "amdsmi_init"]
+)
+def test_an_old_amdsmi_without_a_function_is_an_error_that_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, name, None)
+    with pytest.raises(MeterError, match=rf"this amdsmi has no {name}.*Install ROCm's AMD SMI"):
+        open_meter(amdsmi)
+    assert amdsmi.num_open == 0
+
+
+@pytest.mark.parametrize("name", ["amdsmi_get_energy_count", "amdsmi_get_power_info"])
+def test_a_function_that_gives_nothing_is_an_error_and_voids_its_window(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, name, lambda handle: None)
+    with pytest.raises(MeterError, match=rf"gave nothing usable in {name} \(got None\)"):
+        open_meter(amdsmi)
+    monkeypatch.undo()
+    meter = open_meter(amdsmi)
+    monkeypatch.setattr(amdsmi, "amdsmi_get_energy_count", lambda handle: None)
+    window, _ = measure(meter, amdsmi, 1.0)
+    assert "gave nothing usable in amdsmi_get_energy_count" in window.reason
+
+
+def test_what_an_amdsmi_gives_nothing_of_that_need_not_be_known_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, "amdsmi_get_gpu_asic_info", lambda handle: None)
+    assert open_meter(amdsmi).name == "an AMD GPU"
+    monkeypatch.setattr(amdsmi, "amdsmi_get_processor_handles", lambda: None)
+    with pytest.raises(MeterError, match=r"amdsmi has no GPU number 0 \(got 0 GPUs\)"):
+        open_meter(amdsmi)
+
+
+def test_no_permission_is_an_error_in_amdsmis_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    amdsmi, _ = make()
+
+    def denied(_: Any) -> Any:
+        raise amdsmi.AmdSmiLibraryException("Error code:\n\t10 | AMDSMI_STATUS_NO_PERM")
+
+    monkeypatch.setattr(amdsmi, "amdsmi_get_energy_count", denied)
+    with pytest.raises(MeterError, match=r"amdsmi failed in amdsmi_get_energy_count .*AMDSMI_STATUS_NO_PERM"):
+        open_meter(amdsmi)
+    assert amdsmi.num_open == 0
+
+
 @pytest.mark.parametrize("count", ["N/A", None, -1, 3.5, True])
 def test_what_is_no_count_is_an_error(count: Any) -> None:
     gpu = FakeAmdGpu(count=count) if count is not None else FakeAmdGpu(count_key="joules")
