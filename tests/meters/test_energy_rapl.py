@@ -396,6 +396,39 @@ def test_memory_that_never_counts_is_left_out_with_the_reason(tmp_path: Path) ->
     )
 
 
+def uneven(second: float) -> float:
+    """Of an idle part: it counts in three milliseconds of 22, close together and far apart."""
+    return 5.0 if int(second * 1e3) % 22 in (2, 4, 15) else 0.0
+
+
+@pytest.mark.parametrize("shift_ms", range(0, 22, 2))
+def test_a_part_that_moves_a_few_times_and_unevenly_is_left_out_with_the_reason(tmp_path: Path, shift_ms: int) -> None:
+    uncore = FakeDomain("intel-rapl:0:1", "uncore", lambda second: uneven(second + shift_ms / 1e3))
+    tree = make_tree(tmp_path, package(20.0), uncore)
+    meter = RaplEnergy(tree.machine)
+    window, true_j = measure(meter, tree, 1.0)
+    assert window.values["energy_j"] == pytest.approx(true_j, rel=1e-2)
+    left_out = [note for note in meter.provenances["energy_j"].notes if note.startswith("left out")]
+    # two gaps of 9 and of 11 ms look like a tick
+    assert all("left out: uncore (intel-rapl:0:1) moves unevenly: " in note for note in left_out)
+    assert len(left_out) == (0 if shift_ms in (6, 16) else 1)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_part_however_it_moves_keeps_the_packages_from_being_read(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    busy = {number for number in range(3000) if rng.random() < 1 / 6}
+    uncore = FakeDomain("intel-rapl:0:1", "uncore", lambda second: 0.2 if int(second * 1e3) in busy else 0.0)
+    tree = make_tree(tmp_path, package(20.0), uncore)
+    window, true_j = measure(RaplEnergy(tree.machine), tree, 1.0)
+    assert window.values["energy_j"] == pytest.approx(true_j, rel=1e-2)
+
+
+def test_a_package_that_moves_unevenly_is_read_with_its_median_tick(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, package(lambda second: 20.0 if int(second * 1e3) % 22 in (2, 4, 15) else 0.0))
+    assert RaplEnergy(tree.machine).tick_s == pytest.approx(7e-3, rel=0.5)
+
+
 def test_a_second_die_that_mirrors_the_first_is_not_counted_twice(tmp_path: Path) -> None:
     dies = [FakeDomain(f"intel-rapl:{die}", f"package-0-die-{die}", 120.0) for die in range(3)]
     tree = make_tree(tmp_path, *dies)
