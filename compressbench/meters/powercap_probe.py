@@ -104,7 +104,8 @@ def _trouble(domain: Domain, readings: Sequence[Reading], index: int, num_gaps: 
     if outside:
         return f"is beyond its range of {domain.largest_uj} uJ (got {outside[0]})"
     if num_gaps + 1 < MIN_EDGES:
-        return f"is stuck: it moved {num_gaps + 1 if num_gaps else 'at most once'} in {LIMIT_S:g} s, at {raws[-1]} uJ"
+        seconds = readings[-1].after_s - readings[0].before_s
+        return f"is stuck: it moved {num_gaps + 1 if num_gaps else 'at most once'} in {seconds:.3g} s, at {raws[-1]} uJ"
     return ""
 
 
