@@ -370,6 +370,44 @@ def test_a_gap_voids_the_window(tmp_path: Path) -> None:
     assert window.values["energy_j"] == pytest.approx(1200.0)
 
 
+def test_a_log_that_freezes_while_the_load_rises_voids_the_window(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    analyser = make(tmp_path, [(0.0, 100.0), (28.0, 300.0)])
+    analyser.row = lambda time_s, watts: unix_row(time_s, watts + rng.gauss(0.0, 0.5))
+    last = [""]
+
+    def freeze(at_s: float, row: str) -> str:
+        last[0] = row.split(",")[1] if at_s <= 28 else last[0]
+        return f"{EPOCH_S + at_s:.3f},{last[0]}"
+
+    analyser.edit = freeze
+    analyser.advance(15.0)
+    window, _ = analyser.measure(analyser.open(), 20.0)
+    assert window.reason.startswith("the log stands still for 13 s, at ")  # a period after the window is read, too
+
+
+def test_a_suspended_machine_voids_the_window(tmp_path: Path) -> None:
+    """The log goes on meanwhile, on the wall clock; the other clock stands still."""
+    analyser = make(tmp_path)
+    meter = analyser.open(clock_uncertainty_s=0.1)
+    meter.start()
+    analyser.advance(6.0)
+    analyser.wall_step_s = analyser.clock_error_s = 3600.0
+    analyser.advance(6.0)
+    meter.stop()
+    (window,) = meter.collect()
+    assert window.reason == "the wall clock was set by 3.6e+03 s in the window or after it"
+
+
+def test_a_log_that_gets_ten_times_slower_is_void_until_its_period_is_known(tmp_path: Path) -> None:
+    analyser = make(tmp_path, edit=lambda at_s, row: row if at_s < 12 or at_s % 10 == 0 else "")
+    meter = analyser.open()
+    windows, true_j = [analyser.measure(meter, 30.0) for _ in range(6)], 3000.0
+    assert windows[0][0].reason == "the log has a gap of 10 s in the window, where samples are 1 s apart"
+    assert windows[-1][0].values["energy_j"] == pytest.approx(true_j)
+    assert meter.period_s == pytest.approx(10.0)
+
+
 def test_a_log_that_ends_too_early_voids_the_window_after_a_bounded_wait(tmp_path: Path) -> None:
     analyser = make(tmp_path)
     meter = analyser.open(max_wait_s=7.0)
