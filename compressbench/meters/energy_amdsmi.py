@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -178,6 +179,18 @@ class AmdEnergy(Counted):
             raise MeterError("the amdsmi energy counter changed its resolution", got=got)
         return count * resolution_uj * _J_PER_UJ
 
+    def _shared_with(self) -> tuple[str, ...]:
+        """A sentence about other processes on this GPU, whose energy is in the numbers; or none."""
+        try:
+            found = self._call("amdsmi_get_gpu_process_list", self._handle)
+            pids = [int(one["pid"]) for one in found]
+        except (MeterError, TypeError, KeyError, ValueError) as error:
+            return (f"whether other processes compute on this GPU can't be read: {error}",)
+        others = [pid for pid in pids if pid != os.getpid()]
+        if not others:
+            return ()
+        return (f"shared device: {len(others)} other processes are on this GPU, their energy is included",)
+
     def _provenance(self) -> Provenance:
         is_dual = any(name in self.name for name in DUAL_DIE)
         return Provenance(
@@ -190,6 +203,7 @@ class AmdEnergy(Counted):
                 f"tick {self.probe.tick_s * 1e3:.3g} ms, jitter {self.probe.jitter_s * 1e3:.2g} ms",
                 f"counted {self.ratio:.2f} times the polled power when it was opened",
                 *slow_reading(self.probe),
+                *self._shared_with(),
             ),
         )
 
