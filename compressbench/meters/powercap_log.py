@@ -121,13 +121,18 @@ def stillness(fed: Sequence[Fed], begin: int, end: int, index: int, tick_s: floa
     """
     around = fed[max(0, begin - MAX_RECENT) : end + MAX_RECENT]
     begin, end = begin - max(0, begin - MAX_RECENT), end - max(0, begin - MAX_RECENT)
-    for since, until in _stretches(around, index):
+    stretches = list(_stretches(around, index))
+    for since, until in stretches:
         is_at_a_mark = since <= begin < until or since < end <= until
         limit = STILL_TICKS_AT_A_MARK if is_at_a_mark else STILL_TICKS
         still_s = _seconds(around, max(since, begin), min(until, end))
         if _seconds(around, since, until) >= limit * tick_s and still_s > MARGIN_TICKS * tick_s:
             return f"stood still for {still_s:.3g} s of the window, with a tick of {tick_s * 1e3:.3g} ms"
-    spans = list(_spans(around, index, tick_s))
+    # one that stood still outside of this time and came back is not slow
+    still = [pair for pair in stretches if _seconds(around, *pair) >= STILL_TICKS * tick_s]
+    spans = [
+        (last, is_still) for first, last, is_still in _spans(around, index, tick_s) if not _is_in(still, first, last)
+    ]
     num_inside = sum(begin < at <= end for at, _ in spans)
     found = [is_still for at, is_still in spans if at <= end][-max(NUM_SPANS, num_inside) :]
     if sum(found) > MAX_SHARE_STILL * max(len(found), NUM_SPANS):
@@ -145,13 +150,17 @@ def _stretches(fed: Sequence[Fed], index: int) -> Iterator[tuple[int, int]]:
             since = at
 
 
-def _spans(fed: Sequence[Fed], index: int, tick_s: float) -> Iterator[tuple[int, bool]]:
-    """Where a few ticks, and not many, lie between two readings: the later one, and whether both saw the same."""
+def _spans(fed: Sequence[Fed], index: int, tick_s: float) -> Iterator[tuple[int, int, bool]]:
+    """Two readings between which a few ticks, and not many, lie, and whether both saw the same."""
     for one in range(len(fed)):
         later = (other for other in range(one + 1, len(fed)) if _seconds(fed, one, other) >= SPAN_TICKS * tick_s)
         other = next(later, None)
         if other is not None and _seconds(fed, one, other) < 2 * PAIR_TICKS * tick_s:
-            yield other, _is_still(fed[one], fed[other], index)
+            yield one, other, _is_still(fed[one], fed[other], index)
+
+
+def _is_in(stretches: Sequence[tuple[int, int]], first: int, last: int) -> bool:
+    return any(since <= first and last <= until for since, until in stretches)
 
 
 def _is_still(first: Fed, last: Fed, index: int) -> bool:

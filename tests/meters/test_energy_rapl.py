@@ -15,10 +15,11 @@ from compressbench.meters.energy_rapl import EnergyRapl, RaplEnergy
 from compressbench.meters.powercap import Machine
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.fakes import FakeClock
+from compressbench.testing.nvml_device import Power
 from compressbench.testing.powercap import SMALL_RANGE_UJ, FakeDomain, FakePowercap
 
 
-def package(watts: float = 120.0, **more: Any) -> FakeDomain:
+def package(watts: Power = 120.0, **more: Any) -> FakeDomain:
     return FakeDomain("intel-rapl:0", "package-0", watts, **more)
 
 

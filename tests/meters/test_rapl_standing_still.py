@@ -84,6 +84,17 @@ def test_a_counter_that_stood_still_before_or_after_the_window_does_not_void_it(
     assert bench.reason() == ""
 
 
+@pytest.mark.parametrize("still_s", [0.03, 0.1, 0.4, 1.0])
+def test_a_counter_that_has_just_come_back_is_not_slow(tmp_path: Path, still_s: float) -> None:
+    bench = Bench(tmp_path)
+    bench.stand_still(still_s)
+    bench.advance(0.01)
+    bench.meter.start()
+    bench.advance(0.1)
+    bench.meter.stop()
+    assert bench.reason() == ""
+
+
 def test_memory_that_stands_still_for_a_part_of_the_window_is_left_out_of_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.meter.start()
