@@ -24,7 +24,7 @@ from compressbench.meters.probe import Edge
 
 MIN_EDGES = 3
 MIN_TICKS = 10
-STUCK_TICKS = 5
+STUCK_TICKS, LOST_TICKS = 5, 2
 _MIN_WAIT_S = 2.0
 _RECENCY = 0.6  # weight of the nearest segment where the nearer ones predict better than the mean
 _FEW = 10  # segments
@@ -200,9 +200,19 @@ def _gap(log: EdgeLog, inside: Sequence[Edge], edges: Sequence[Edge], begin_ns: 
         gap_ns = later.latest_ns - earlier.latest_ns
         if later.joules - earlier.joules < mean_w * gap_ns / 2:
             longest_ns = max(longest_ns, gap_ns)
-    if longest_ns > STUCK_TICKS * tick_ns:
+    if longest_ns <= STUCK_TICKS * tick_ns:
+        longest_ns = _longest_loss_ns(inside, LOST_TICKS * tick_ns)
+    if longest_ns:
         return f"{log.name} stood still for {longest_ns * _NS:.3g} s of the window, with a tick of {_ms(tick_ns * _NS)}"
     return ""
+
+
+def _longest_loss_ns(edges: Sequence[Edge], least_ns: float) -> int:
+    """The longest gap over `least_ns` that brought less than half of what either power beside it makes; 0 without any."""
+    watts, gaps_ns = _watts(edges), [later.earliest_ns - earlier.latest_ns for earlier, later in pairwise(edges)]
+    beside_w = [min(watts[max(0, at - 1) : at] + watts[at + 1 : at + 2]) for at in range(len(watts))]
+    lost = [gap_ns for gap_ns, here, beside in zip(gaps_ns, watts, beside_w, strict=True) if here < beside / 2]
+    return max((gap_ns for gap_ns in lost if gap_ns > least_ns), default=0)
 
 
 def _inside(log: EdgeLog, begin_ns: int, end_ns: int) -> Sequence[Edge]:

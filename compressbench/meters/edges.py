@@ -127,15 +127,20 @@ class EdgeSampler:
     def probe(self, num_edges: int = 20, limit_s: float = 5.0) -> Probe:
         """Watch the counter until it has moved so many times, at most for `limit_s`. Call it before `start`.
 
-        Raises MeterError if it can't be read, or moved less than 3 times.
+        Raises MeterError if it can't be read, not even when tried once more, or moved less than 3 times.
         """
         begin_ns, costs_ns, first = self.timing.clock(), list[int](), len(self._edges)
+        may_fail = True
         while len(self._edges) - first < num_edges and self.timing.clock() - begin_ns < limit_s / _NS:
             before_ns = self.timing.clock()
             pause_s = self.step()
             costs_ns.append(self.timing.clock() - before_ns)
-            if self._faults:
+            if self._faults and not (may_fail and self._out_since_ns is not None):
                 raise MeterError(f"{self._name} can't be used", got=self._faults[-1].reason)
+            if self._faults:
+                # no window is open yet that this one could touch
+                self._faults.clear()
+                self._out_since_ns, may_fail = None, False
             self.timing.sleep(pause_s)
         edges = list(self._edges)[first:]
         if len(edges) < 3:

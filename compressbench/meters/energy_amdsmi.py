@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -60,7 +61,7 @@ class AmdEnergy(Counted):
         try:
             self._handle = self._find(device)
             self._refuse_partitions()
-            self.name = str(self._asked("amdsmi_get_gpu_asic_info", {}).get("market_name", "an AMD GPU"))
+            self.name = self._market_name()
             self.ratio = self._self_test()
             sampler = EdgeSampler(
                 self._joules,
@@ -88,23 +89,37 @@ class AmdEnergy(Counted):
             self._call("amdsmi_shut_down")
 
     def _call(self, name: str, *arguments: Any) -> Any:
+        function = getattr(self._amdsmi, name, None)
+        if function is None:
+            raise MeterError(f"this amdsmi has no {name}", do=INSTALL)
         try:
-            return getattr(self._amdsmi, name)(*arguments)
+            return function(*arguments)
         except self._amdsmi.AmdSmiException as error:
             text = " ".join(str(error).split())
             raise MeterError(f"amdsmi failed in {name}", got=text, do="Look at: amd-smi metric --energy.") from error
 
-    def _asked(self, name: str, default: Any) -> Any:
+    def _table(self, name: str) -> dict[str, Any]:
+        """What a function says of this GPU that says several things."""
+        found = self._call(name, self._handle)
+        if not isinstance(found, dict):
+            raise MeterError(f"amdsmi gave nothing usable in {name}", got=repr(found), do=INSTALL)
+        return found
+
+    def _asked(self, name: str, default: str) -> str:
         """What not every GPU or version knows."""
-        if not hasattr(self._amdsmi, name):
-            return default
         try:
-            return self._call(name, self._handle)
+            return str(self._call(name, self._handle))
         except MeterError:
             return default
 
+    def _market_name(self) -> str:
+        try:
+            return str(self._table("amdsmi_get_gpu_asic_info").get("market_name", "an AMD GPU"))
+        except MeterError:
+            return "an AMD GPU"
+
     def _find(self, device: int | str) -> Any:
-        handles = self._call("amdsmi_get_processor_handles")
+        handles = self._call("amdsmi_get_processor_handles") or []
         if isinstance(device, int):
             if not 0 <= device < len(handles):
                 raise MeterError(f"amdsmi has no GPU number {device}", got=f"{len(handles)} GPUs")
@@ -118,7 +133,7 @@ class AmdEnergy(Counted):
         raise MeterError(f"amdsmi has no GPU at {address}", where=device, got=", ".join(found) or "none at all")
 
     def _refuse_partitions(self) -> None:
-        mode = str(self._asked("amdsmi_get_gpu_compute_partition", "SPX"))
+        mode = self._asked("amdsmi_get_gpu_compute_partition", "SPX")
         if mode not in ("SPX", "N/A", ""):
             raise MeterError(f"the GPU is partitioned ({mode}): its energy counter covers all partitions, not this one")
 
@@ -141,7 +156,7 @@ class AmdEnergy(Counted):
         return counted_j / polled_j
 
     def _watts(self) -> float:
-        info = self._call("amdsmi_get_power_info", self._handle)
+        info = self._table("amdsmi_get_power_info")
         # MI300 and later have the current power, others the average; what isn't there is "N/A"
         found = [info.get(name) for name in ("current_socket_power", "average_socket_power", "socket_power")]
         watts = [float(one) for one in found if isinstance(one, int | float) and 0 <= one < MAX_W]
@@ -150,7 +165,7 @@ class AmdEnergy(Counted):
         return max(watts)
 
     def _joules(self) -> float:
-        info = self._call("amdsmi_get_energy_count", self._handle)
+        info = self._table("amdsmi_get_energy_count")
         count = info.get("energy_accumulator", info.get("power"))  # "power" until ROCm 6.2
         resolution_uj = info.get("counter_resolution")
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
@@ -164,6 +179,18 @@ class AmdEnergy(Counted):
             raise MeterError("the amdsmi energy counter changed its resolution", got=got)
         return count * resolution_uj * _J_PER_UJ
 
+    def _shared_with(self) -> tuple[str, ...]:
+        """A sentence about other processes on this GPU, whose energy is in the numbers; or none."""
+        try:
+            found = self._call("amdsmi_get_gpu_process_list", self._handle)
+            pids = [int(one["pid"]) for one in found]
+        except (MeterError, TypeError, KeyError, ValueError) as error:
+            return (f"whether other processes compute on this GPU can't be read: {error}",)
+        others = [pid for pid in pids if pid != os.getpid()]
+        if not others:
+            return ()
+        return (f"shared device: {len(others)} other processes are on this GPU, their energy is included",)
+
     def _provenance(self) -> Provenance:
         is_dual = any(name in self.name for name in DUAL_DIE)
         return Provenance(
@@ -176,6 +203,7 @@ class AmdEnergy(Counted):
                 f"tick {self.probe.tick_s * 1e3:.3g} ms, jitter {self.probe.jitter_s * 1e3:.2g} ms",
                 f"counted {self.ratio:.2f} times the polled power when it was opened",
                 *slow_reading(self.probe),
+                *self._shared_with(),
             ),
         )
 

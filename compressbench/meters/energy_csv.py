@@ -59,6 +59,7 @@ class EnergyCsv(Spec):
     delimiter: Literal[",", ";", "\t"] = ","
     clock_offset_s: float = Field(0.0, description="by how much the log's clock is ahead of UTC")
     clock_uncertainty_s: float = Field(0.1, ge=0, description="standard uncertainty of that")
+    max_w: float = Field(1e5, gt=0, description="more than the device can draw: a sample or step beyond it is an error")
     max_wait_s: float = Field(15.0, ge=0, le=600, description="how long to wait for the log to come to a window's end")
     name: Literal["energy_j", "wall_energy_j"] = Field(
         "energy_j", description="the value's name; wall_energy_j beside another energy meter"
@@ -199,7 +200,14 @@ class CsvEnergy:
         values = array("d", (value * self._factor for value in log.values))
         resolution = log.resolution * self._factor
         return Samples(
-            log.times, values, not given.is_power, log.faults, self.period_s, resolution, given.clock_uncertainty_s
+            times=log.times,
+            values=values,
+            is_counter=not given.is_power,
+            faults=log.faults,
+            period_s=self.period_s,
+            resolution=resolution,
+            clock_uncertainty_s=given.clock_uncertainty_s,
+            max_w=given.max_w,
         )
 
     def _wait_until(self, is_done: Callable[[], bool]) -> None:

@@ -3,6 +3,9 @@
 For GPUs without an energy counter, and as a check on it. What is reported is not momentary power: an average over 1 s
 (nvmlDeviceGetPowerUsage, from Ampere on), or over a short part of each update (A100 and H100 sample 25 % of the time,
 arXiv:2312.02741). So only those samples count whose average lies within the window: nothing from before it enters.
+
+How often the power is updated is seen from when it changes, again in every window. Power that changed before and then stays
+the same for many updates is not measured any more: it voids the window. Power that never changed may be constant.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ PROBE_CHANGES = 20
 PROBE_LIMIT_S = 3.0
 MIN_INDEPENDENT = 3
 STUCK_TICKS = 20
+STILL_TICKS, TIMES_EVER_BEFORE, MAX_SHARE_STILL = 10, 3, 0.1
+MIN_UPDATES, SLOWER = 4, 1.5
 ASSUMED_TICK_S = 0.1
 _PROBE_POLL_S = 1e-3
 _W_PER_MW = 1e-3
@@ -67,15 +72,15 @@ class NvmlPower:
         self._samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
         self._faults: deque[Fault] = deque(maxlen=MAX_SAMPLES)
         self._lock = threading.Lock()
-        self._is_moving = True
+        self._is_moving, self._longest_s = True, 0.0
         try:
-            self._source, self._watts, average_s = self._choose()
+            self._source, self._watts, self._average_s = self._choose()
             self.tick_s, notes = self._probe()
         except MeterError:
             self._device.close()
             raise
-        self.span_s = (average_s or self.tick_s) + self.tick_s
-        self.min_window_s = max(2.0, 5 * self.span_s)
+        self.span_s = self._span_s(self.tick_s)
+        self.min_window_s = _min_window_s(self.span_s)
         notes += (_DUTY, f"a sample covers up to {self.span_s:.3g} s before it; as much of each window isn't sampled")
         how = measured(self._source, self.tick_s, notes + self._device.shared_with())
         self.provenances: Mapping[str, Provenance] = {"energy_j": how}
@@ -155,38 +160,68 @@ class NvmlPower:
         self._is_moving = len(changes) >= MIN_INDEPENDENT
         if not self._is_moving:
             return ASSUMED_TICK_S, (f"its tick is assumed: the power didn't change within {PROBE_LIMIT_S:g} s",)
-        return statistics.median(later - earlier for earlier, later in pairwise(changes)) * _NS, ()
+        apart_s = [(later - earlier) * _NS for earlier, later in pairwise(changes)]
+        self._longest_s = max(apart_s)
+        return statistics.median(apart_s), ()
+
+    def _span_s(self, tick_s: float) -> float:
+        return (self._average_s or tick_s) + tick_s
 
     def _window(self, begin_ns: int, end_ns: int, samples: Sequence[Sample], faults: Sequence[Fault]) -> Window:
         seconds = (end_ns - begin_ns) * _NS
         for fault in faults:
             if fault.earliest_ns <= end_ns and fault.latest_ns >= begin_ns:
                 return Window(seconds=seconds, reason=fault.reason)
-        inside = [sample for sample in samples if begin_ns + self.span_s / _NS <= sample.at_ns <= end_ns]
-        if reason := self._gap(inside, begin_ns, end_ns):
+        read = [sample for sample in samples if begin_ns <= sample.at_ns <= end_ns]
+        if reason := self._gap(read, begin_ns, end_ns):
             return Window(seconds=seconds, reason=reason)
-        mean_w, uncertainty_w = _mean(inside, self.span_s)
+        shown_s = _shown_s(read)
+        span_s = self._span_s(self._tick_s_in(shown_s))
+        inside = [sample for sample in read if begin_ns + span_s / _NS <= sample.at_ns]
+        if reason := self._stillness(shown_s, seconds) or self._trouble(inside, seconds, span_s):
+            return Window(seconds=seconds, reason=reason)
+        mean_w, uncertainty_w = _mean(inside, span_s)
         return Window(
             seconds=seconds,
             values={"energy_j": mean_w * seconds},
             uncertainties={"energy_j": uncertainty_w * seconds},
         )
 
-    def _gap(self, inside: Sequence[Sample], begin_ns: int, end_ns: int) -> str:
-        seconds = (end_ns - begin_ns) * _NS
+    def _tick_s_in(self, shown_s: Sequence[float]) -> float:
+        """How far apart updates were in a window, at a random moment of it, if that is more than when it was opened."""
+        whole = shown_s[1:-1]
+        if len(whole) < MIN_UPDATES:
+            return self.tick_s
+        tick_s = math.fsum(one**2 for one in whole) / math.fsum(whole)
+        return tick_s if tick_s > SLOWER * self.tick_s else self.tick_s
+
+    def _gap(self, read: Sequence[Sample], begin_ns: int, end_ns: int) -> str:
         if begin_ns < self._begins_ns:
             return "the NVML power was not logged from the beginning of the window on: collect more often"
-        if seconds < (MIN_INDEPENDENT + 1) * self.span_s:
-            return f"below resolution: {seconds:.3g} s; measure {self.min_window_s:.3g} s or longer"
-        moments = [begin_ns + round(self.span_s / _NS), *(sample.at_ns for sample in inside), end_ns]
+        moments = [begin_ns, *(sample.at_ns for sample in read), end_ns]
         longest_s = max(later - earlier for earlier, later in pairwise(moments)) * _NS
-        if longest_s > max(5 * self.tick_s, 0.1 * seconds):
+        if longest_s > max(5 * self.tick_s, 0.1 * (end_ns - begin_ns) * _NS):
             return f"the NVML power was not read for {longest_s:.3g} s of the window"
+        return ""
+
+    def _trouble(self, inside: Sequence[Sample], seconds: float, span_s: float) -> str:
+        if seconds < (MIN_INDEPENDENT + 1) * span_s:
+            return f"below resolution: {seconds:.3g} s; measure {_min_window_s(span_s):.3g} s or longer"
         watts = {sample.watts for sample in inside}
         if max(watts) == 0:
             return "NVML reports 0 W, which is not a power of a GPU that is on"
-        if len(watts) == 1 and self._is_moving and seconds > STUCK_TICKS * self.tick_s + self.span_s:
+        if len(watts) == 1 and self._is_moving and seconds > STUCK_TICKS * self.tick_s + span_s:
             return f"the NVML power is stuck: {watts.pop():.6g} W throughout the window"
+        return ""
+
+    def _stillness(self, shown_s: Sequence[float], seconds: float) -> str:
+        """Whether the power stayed the same, between others, for longer than its updates explain, and than ever before."""
+        whole = shown_s[1:-1]
+        tick_s = max(self.tick_s, statistics.median(whole) if len(whole) >= MIN_UPDATES else 0.0)
+        most_s = max(STILL_TICKS * tick_s, TIMES_EVER_BEFORE * self._longest_s, MAX_SHARE_STILL * seconds)
+        if self._is_moving and len(shown_s) > 1 and max(shown_s) > most_s:
+            longest_s, tick_ms = max(shown_s), tick_s * 1e3
+            return f"the NVML power stood still for {longest_s:.3g} s of the window, with a tick of {tick_ms:.3g} ms"
         return ""
 
     def _forget(self, before_ns: int) -> None:
@@ -195,6 +230,17 @@ class NvmlPower:
                 self._samples.popleft()
             while self._faults and self._faults[0].latest_ns < before_ns:
                 self._faults.popleft()
+
+
+def _min_window_s(span_s: float) -> float:
+    return max(2.0, 5 * span_s)
+
+
+def _shown_s(samples: Sequence[Sample]) -> list[float]:
+    """For how long each power was read before it changed; of the first and the last one it was at least so long."""
+    changes = [after.at_ns for before, after in pairwise(samples) if after.watts != before.watts]
+    moments = [*(sample.at_ns for sample in samples[:1]), *changes, *(sample.at_ns for sample in samples[-1:])]
+    return [(later - earlier) * _NS for earlier, later in pairwise(moments)]
 
 
 def _mean(samples: Sequence[Sample], span_s: float) -> tuple[float, float]:

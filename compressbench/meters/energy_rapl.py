@@ -1,9 +1,9 @@
 """Energy of the processor packages from RAPL's counters (Linux powercap, microjoules, a tick of about 1 ms).
 
 A window is the difference of two readings, taken when it is marked. The counter is up to a tick behind at both, which is
-nearly all that is uncertain about the difference: power x tick / sqrt(6). A thread reads four times a second besides, which
-tells the power around both ends, and more often near a wrap, so that every wrap is seen and a reset isn't taken for one
-(compressbench.meters.unwrapped).
+nearly all that is uncertain about the difference: power x tick / sqrt(6). A thread reads twice in 25 ticks besides, which
+tells the power around both ends, and whether the counter stood still or became slower (compressbench.meters.powercap_log);
+and near a wrap so that every wrap is seen and a reset isn't taken for one (compressbench.meters.unwrapped).
 
 RAPL is a model in the silicon. It follows the wall plug well (Khan et al. 2018, doi 10.1145/3177754), but its absolute
 gain is unknown (Fahad et al. 2019, doi 10.3390/en12112204: average errors up to 73 %), and DRAM can have an offset
@@ -20,7 +20,7 @@ from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Instrument, Provenance, Window
 from compressbench.core.spec import Spec
 from compressbench.meters.powercap import Domain, Machine, Reading, Role, close_domains, open_domains, read
-from compressbench.meters.powercap_log import J_PER_UJ, LONGEST_POLL_S, MAX_DOMAIN_W, Fed, PowercapLog
+from compressbench.meters.powercap_log import J_PER_UJ, LONGEST_POLL_S, MAX_DOMAIN_W, Fed, PowercapLog, stillness
 from compressbench.meters.powercap_probe import Probed, probe
 from compressbench.meters.unwrapped import Span
 
@@ -106,7 +106,11 @@ class RaplEnergy:
         """The window between two of the readings."""
         seconds = max(fed[end].reading.middle_s - fed[begin].reading.middle_s, 0.0)
         spans = self._log.between(fed[begin], fed[end])
-        if reasons := self._reasons(spans, seconds):
+        troubles = [
+            _trouble(domain, span, seconds) or self._stillness(fed, begin, end, index)
+            for index, (domain, span) in enumerate(zip(self._domains, spans, strict=True))
+        ]
+        if reasons := self._reasons(spans, troubles, seconds):
             return Window(seconds=seconds, reason="; ".join(reasons))
         uncertainties_uj = self._uncertainties_uj(fed, begin, end)
         values: dict[str, float] = {}
@@ -114,26 +118,32 @@ class RaplEnergy:
         for role, name in _VALUES.items():
             mine = [index for index, domain in enumerate(self._domains) if domain.role == role]
             # memory that counted nothing, or something doubtful, is left out, and the packages still hold
-            if mine and not any(_trouble(self._domains[index], spans[index], seconds) for index in mine):
+            if mine and not any(troubles[index] for index in mine):
                 values[name] = J_PER_UJ * sum(spans[index].counted for index in mine)
                 uncertainties[name] = J_PER_UJ * math.hypot(*(uncertainties_uj[index] for index in mine))
         return Window(seconds=seconds, values=values, uncertainties=uncertainties)
 
-    def _reasons(self, spans: Sequence[Span], seconds: float) -> list[str]:
+    def _stillness(self, fed: Sequence[Fed], begin: int, end: int, index: int) -> str:
+        """Of a counter whose energy is in a value."""
+        domain = self._domains[index]
+        found = stillness(fed, begin, end, index, self.probed.ticks_s[domain]) if domain.role in _VALUES else ""
+        return found and f"{domain} {found}"
+
+    def _reasons(self, spans: Sequence[Span], troubles: Sequence[str], seconds: float) -> list[str]:
         """Why the window has no value. A counter that was reset says so for all of them."""
         named = list(zip(self._domains, spans, strict=True))
         reasons = [f"{domain}: {span.reason}" for domain, span in named if span.reason]
         if seconds < MIN_TICKS * self.tick_s:
             reasons.append(f"below_resolution: {seconds:.3g} s are less than {MIN_TICKS} ticks")
-        troubles = [_trouble(domain, span, seconds) for domain, span in named if domain.role == "package"]
-        return reasons or [trouble for trouble in troubles if trouble]
+        packages = zip(self._domains, troubles, strict=True)
+        return reasons or [trouble for domain, trouble in packages if trouble and domain.role == "package"]
 
     def _uncertainties_uj(self, fed: Sequence[Fed], begin: int, end: int) -> list[float]:
         """Per domain, standard: age of the value at both ends, moment of reading, resolution, an unnoticed reset."""
         ends = (fed[begin].reading, fed[end].reading)
         read_s = math.hypot(*(reading.after_s - reading.before_s for reading in ends))
         powers_uw = [self._powers_uw(fed, begin, end, math.inf)]
-        least_s = MIN_TICKS * self.tick_s
+        least_s = MIN_TICKS * max(tick_s for domain, tick_s in self.probed.ticks_s.items() if domain.role in _VALUES)
         around = _around(fed, begin, end, least_s)
         powers_uw += [self._powers_uw(fed, *pair, LONGEST_POLL_S + least_s) for pair in around]
         found: list[float] = []

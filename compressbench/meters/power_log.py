@@ -80,11 +80,16 @@ class PowerLog:
                 return b""  # being rotated, or gone: the windows that it doesn't reach are void
             raise MeterError("there is no power log", where=str(self._path), do="Start the meter's logging.") from error
         except OSError as error:
-            raise MeterError("the power log can't be read", where=str(self._path), got=str(error.strerror)) from error
+            raise self._unreadable(error) from error
         try:
             return self._read(file)
+        except OSError as error:
+            raise self._unreadable(error) from error
         finally:
             os.close(file)
+
+    def _unreadable(self, error: OSError) -> MeterError:
+        return MeterError("the power log can't be read", where=str(self._path), got=str(error.strerror))
 
     def _read(self, file: int) -> bytes:
         found = os.fstat(file)

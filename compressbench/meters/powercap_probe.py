@@ -43,6 +43,8 @@ def probe(machine: Machine, domains: Sequence[Domain], max_rate_uj: float) -> Pr
     left_out: dict[Domain, str] = {}
     for index, domain in enumerate(domains):
         reason = _trouble(domain, readings, index, len(gaps[index]))
+        if not reason and domain.role != "package":
+            reason = _unevenness(gaps[index])
         if reason and domain.role == "package":
             raise MeterError(f"the RAPL energy counter of {domain} {reason}", do="Look at its energy_uj file.")
         if reason:
@@ -77,8 +79,20 @@ def _gaps(readings: Sequence[Reading], index: int) -> list[float]:
 def _typical(gaps: Sequence[float]) -> float:
     """The mean gap, without those in which increments were missed: readings are a tenth of a tick apart, and a median
     would be one of few multiples of that."""
+    near = _near_median(gaps)
+    return statistics.fmean(near) if near else statistics.median(gaps)
+
+
+def _near_median(gaps: Sequence[float]) -> list[float]:
     median = statistics.median(gaps)
-    return statistics.fmean(gap for gap in gaps if abs(gap - median) < median / 2)
+    return [gap for gap in gaps if abs(gap - median) < median / 2]
+
+
+def _unevenness(gaps: Sequence[float]) -> str:
+    """Why nothing can be called the tick of a part: it draws so little that it doesn't count something in every one."""
+    if 2 * len(_near_median(gaps)) > len(gaps):
+        return ""
+    return f"moves unevenly: {len(gaps) + 1} times, {min(gaps) * 1e3:.3g} to {max(gaps) * 1e3:.3g} ms apart"
 
 
 def _trouble(domain: Domain, readings: Sequence[Reading], index: int, num_gaps: int) -> str:
@@ -90,7 +104,8 @@ def _trouble(domain: Domain, readings: Sequence[Reading], index: int, num_gaps: 
     if outside:
         return f"is beyond its range of {domain.largest_uj} uJ (got {outside[0]})"
     if num_gaps + 1 < MIN_EDGES:
-        return f"is stuck: it moved {num_gaps + 1 if num_gaps else 'at most once'} in {LIMIT_S:g} s, at {raws[-1]} uJ"
+        seconds = readings[-1].after_s - readings[0].before_s
+        return f"is stuck: it moved {num_gaps + 1 if num_gaps else 'at most once'} in {seconds:.3g} s, at {raws[-1]} uJ"
     return ""
 
 

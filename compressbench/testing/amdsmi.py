@@ -7,8 +7,9 @@ meter = AmdEnergy(0, amdsmi=amdsmi, timing=clock.timing)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from compressbench.testing.fakes import FakeClock
@@ -20,7 +21,8 @@ NOT_AVAILABLE = "N/A"
 @dataclass
 class FakeAmdGpu:
     """One GPU. `gain` is what its counter counts per joule, `count` a value that it shows instead, `power_keys` are the
-    names under which its power is known, and `unsupported` functions raise."""
+    names under which its power is known, and `unsupported` functions raise. Of an own process `processes` has its
+    number."""
 
     power: Power = 300.0
     name: str = "AMD Instinct MI300X"
@@ -36,6 +38,7 @@ class FakeAmdGpu:
     partition: str = "SPX"
     unsupported: frozenset[str] = frozenset()
     is_lost: bool = False
+    processes: Sequence[int] = field(default_factory=lambda: [os.getpid()])
 
     def __post_init__(self) -> None:
         self.curve = PowerCurve(self.power)
@@ -85,6 +88,10 @@ class FakeAmdSmi:
     def amdsmi_get_gpu_compute_partition(self, handle: FakeAmdGpu) -> str:
         self._enter(handle, "amdsmi_get_gpu_compute_partition")
         return handle.partition
+
+    def amdsmi_get_gpu_process_list(self, handle: FakeAmdGpu) -> list[dict[str, Any]]:
+        self._enter(handle, "amdsmi_get_gpu_process_list")
+        return [{"name": NOT_AVAILABLE, "pid": pid} for pid in handle.processes]
 
     def amdsmi_get_power_info(self, handle: FakeAmdGpu) -> dict[str, Any]:
         self._enter(handle, "amdsmi_get_power_info")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -121,6 +123,29 @@ def test_a_failing_detection_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.BaseEmissionsTracker, "_ensure_hardware_ready", fail)
     with pytest.raises(MeterError, match=r"detecting the hardware .got OSError: scontrol is missing"):
         EstimatedEnergy()
+
+
+def test_no_network_is_asked_for_and_none_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where codecarbon looks for the hardware for the first time."""
+    pytest.importorskip("codecarbon.core.hardware_cache").clear_cache()
+    monkeypatch.setattr(energy_codecarbon, "_said_at_detection", [])
+    asked = list[Any]()
+
+    def unreachable(*given: Any, **_: Any) -> Any:
+        asked.append(given)
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, unreachable)
+    for name in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, unreachable)
+    meter = EstimatedEnergy()
+    meter.start()
+    meter.stop()
+    (window,) = meter.collect()
+    meter.close()
+    assert window.values or window.reason
+    assert asked == []
 
 
 class Times:

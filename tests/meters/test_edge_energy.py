@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -217,6 +218,24 @@ def test_a_late_increment_that_brings_all_its_energy_is_no_standstill() -> None:
     ticks = [tick for tick in regular() if not 1_500 < tick < 2_500]
     value, _ = joules_of(energy_window(log_of(lambda second: 400 * second, ticks), 300 * MS, 4_500 * MS))
     assert value == pytest.approx(1680, rel=1e-9)
+
+
+@pytest.mark.parametrize("still_ms", [220, 300, 400])
+@pytest.mark.parametrize("length_ms", [2_000, 10_000])
+def test_a_short_standstill_that_loses_its_energy_voids_the_window(still_ms: int, length_ms: int) -> None:
+    """Over 2 ticks; of 2 and less it can't be told from an increment that came late."""
+    ticks = [tick for tick in regular(120) if not 1_501 < tick < 1_501 + still_ms]
+    log = log_of(lambda second: 400 * (min(second, 1.5) + max(0.0, second - 1.5 - still_ms / 1e3)), ticks)
+    reason = energy_window(log, 300 * MS, (300 + length_ms) * MS).reason
+    assert re.search(r"stood still for 0\.[345] s of the window, with a tick of 100 ms", reason)
+
+
+@pytest.mark.parametrize("gone", [{20, 21}, {10, 11, 12}, {14, 15}])
+def test_increments_that_nobody_saw_where_the_power_changes_are_no_standstill(gone: set[int]) -> None:
+    ticks = [tick for number, tick in enumerate(regular()) if number not in gone]
+    log = log_of(lambda second: 400 * second if second < 1.4 else 560 + 60 * (second - 1.4), ticks)
+    value, _ = joules_of(energy_window(log, 300 * MS, 4_500 * MS))
+    assert value == pytest.approx(440 + 60 * 3.1, rel=0.01)
 
 
 # the whole of it, in simulated time

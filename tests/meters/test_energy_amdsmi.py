@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import sys
 from types import SimpleNamespace
@@ -134,6 +135,55 @@ def test_a_virtual_machine_that_has_no_counter_says_so() -> None:
     assert amdsmi.num_open == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["amdsmi_get_processor_handles", "amdsmi_get_energy_count", "amdsmi_get_power_info", "amdsmi_init"]
+)
+def test_an_old_amdsmi_without_a_function_is_an_error_that_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, name, None)
+    with pytest.raises(MeterError, match=rf"this amdsmi has no {name}.*Install ROCm's AMD SMI"):
+        open_meter(amdsmi)
+    assert amdsmi.num_open == 0
+
+
+@pytest.mark.parametrize("name", ["amdsmi_get_energy_count", "amdsmi_get_power_info"])
+def test_a_function_that_gives_nothing_is_an_error_and_voids_its_window(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, name, lambda handle: None)
+    with pytest.raises(MeterError, match=rf"gave nothing usable in {name} \(got None\)"):
+        open_meter(amdsmi)
+    monkeypatch.undo()
+    meter = open_meter(amdsmi)
+    monkeypatch.setattr(amdsmi, "amdsmi_get_energy_count", lambda handle: None)
+    window, _ = measure(meter, amdsmi, 1.0)
+    assert "gave nothing usable in amdsmi_get_energy_count" in window.reason
+
+
+def test_what_an_amdsmi_gives_nothing_of_that_need_not_be_known_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, "amdsmi_get_gpu_asic_info", lambda handle: None)
+    assert open_meter(amdsmi).name == "an AMD GPU"
+    monkeypatch.setattr(amdsmi, "amdsmi_get_processor_handles", lambda: None)
+    with pytest.raises(MeterError, match=r"amdsmi has no GPU number 0 \(got 0 GPUs\)"):
+        open_meter(amdsmi)
+
+
+def test_no_permission_is_an_error_in_amdsmis_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    amdsmi, _ = make()
+
+    def denied(_: Any) -> Any:
+        raise amdsmi.AmdSmiLibraryException("Error code:\n\t10 | AMDSMI_STATUS_NO_PERM")
+
+    monkeypatch.setattr(amdsmi, "amdsmi_get_energy_count", denied)
+    with pytest.raises(MeterError, match=r"amdsmi failed in amdsmi_get_energy_count .*AMDSMI_STATUS_NO_PERM"):
+        open_meter(amdsmi)
+    assert amdsmi.num_open == 0
+
+
 @pytest.mark.parametrize("count", ["N/A", None, -1, 3.5, True])
 def test_what_is_no_count_is_an_error(count: Any) -> None:
     gpu = FakeAmdGpu(count=count) if count is not None else FakeAmdGpu(count_key="joules")
@@ -188,6 +238,71 @@ def test_what_goes_wrong_in_a_window_voids_it(fault: Any) -> None:
     assert window.reason
     assert not window.values
     meter.close()
+
+
+def test_a_tick_that_gets_slower_gives_the_truth_or_a_reason() -> None:
+    for factor in (10, 100):
+        amdsmi, clock = make()
+        meter = open_meter(amdsmi)
+        clock.advance(1.0)
+        amdsmi.gpus[0].tick_s *= factor
+        windows = [measure(meter, amdsmi, seconds) for seconds in (1.0, 1.0, 2.0)]
+        for window, true_j in windows:
+            error_j = abs(window.values.get("energy_j", true_j) - true_j)
+            assert window.reason or error_j <= 3 * window.uncertainties["energy_j"]
+        last, true_j = windows[-1]
+        assert last.values["energy_j"] == pytest.approx(true_j, rel=0.01)
+
+
+class Narrow(FakeAmdGpu):
+    """Its accumulator has so few bits that it wraps every 3 s at 300 W."""
+
+    def shown_count(self, now_s: float) -> Any:
+        return super().shown_count(now_s) % round(900.0 / 15.259e-6)
+
+
+@pytest.mark.parametrize("end_s", [4.5, 8.5])
+def test_a_window_in_which_the_accumulator_wraps_once_or_twice_is_void_and_the_next_is_right(end_s: float) -> None:
+    amdsmi, clock = make(Narrow(start_count=0))
+    meter = open_meter(amdsmi)
+    clock.advance(2.0 - amdsmi.now_s)
+    window, _ = measure(meter, amdsmi, end_s - 2.0)
+    assert "went backwards" in window.reason
+    clock.advance(9.2 - amdsmi.now_s)
+    window, true_j = measure(meter, amdsmi, 2.0)
+    assert window.values["energy_j"] == pytest.approx(true_j, rel=0.01)
+
+
+def test_a_suspended_machine_gives_the_truth_or_a_reason() -> None:
+    amdsmi, clock = make(FakeAmdGpu(power=lambda second: 0.0 if 6.0 < second < 66.0 else 300.0))
+    meter = open_meter(amdsmi)
+    clock.advance(5.0 - amdsmi.now_s)
+    meter.start()
+    clock.advance(1.0)
+    clock.now_ns += 60 * 10**9  # nothing ran, no thread either
+    clock.advance(1.0)
+    meter.stop()
+    (window,) = meter.collect()
+    assert "stood still for 60" in window.reason
+
+
+@pytest.mark.parametrize(("processes", "words"), [
+    ([os.getpid(), 1, 2], ["shared device: 2 other processes are on this GPU, their energy is included"]),
+    ([os.getpid()], []),
+    ([], []),
+])  # fmt: skip
+def test_sharing_the_gpu_is_noted(processes: list[int], words: list[str]) -> None:
+    notes = open_meter(make(FakeAmdGpu(processes=processes))[0]).provenances["energy_j"].notes
+    assert list(notes[2:]) == words
+
+
+@pytest.mark.parametrize("answer", [None, [7], [{"name": "python"}]])
+def test_that_sharing_cannot_be_read_is_noted(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    amdsmi, _ = make()
+    monkeypatch.setattr(amdsmi, "amdsmi_get_gpu_process_list", lambda handle: answer)
+    assert "can't be read" in open_meter(amdsmi).provenances["energy_j"].notes[-1]
+    monkeypatch.setattr(amdsmi, "amdsmi_get_gpu_process_list", None)
+    assert "this amdsmi has no amdsmi_get_gpu_process_list" in open_meter(amdsmi).provenances["energy_j"].notes[-1]
 
 
 def test_closing_ends_everything_and_can_be_repeated() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
@@ -369,6 +370,44 @@ def test_a_gap_voids_the_window(tmp_path: Path) -> None:
     assert window.values["energy_j"] == pytest.approx(1200.0)
 
 
+def test_a_log_that_freezes_while_the_load_rises_voids_the_window(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    analyser = make(tmp_path, [(0.0, 100.0), (28.0, 300.0)])
+    analyser.row = lambda time_s, watts: unix_row(time_s, watts + rng.gauss(0.0, 0.5))
+    last = [""]
+
+    def freeze(at_s: float, row: str) -> str:
+        last[0] = row.split(",")[1] if at_s <= 28 else last[0]
+        return f"{EPOCH_S + at_s:.3f},{last[0]}"
+
+    analyser.edit = freeze
+    analyser.advance(15.0)
+    window, _ = analyser.measure(analyser.open(), 20.0)
+    assert window.reason.startswith("the log stands still for 13 s, at ")  # a period after the window is read, too
+
+
+def test_a_suspended_machine_voids_the_window(tmp_path: Path) -> None:
+    """The log goes on meanwhile, on the wall clock; the other clock stands still."""
+    analyser = make(tmp_path)
+    meter = analyser.open(clock_uncertainty_s=0.1)
+    meter.start()
+    analyser.advance(6.0)
+    analyser.wall_step_s = analyser.clock_error_s = 3600.0
+    analyser.advance(6.0)
+    meter.stop()
+    (window,) = meter.collect()
+    assert window.reason == "the wall clock was set by 3.6e+03 s in the window or after it"
+
+
+def test_a_log_that_gets_ten_times_slower_is_void_until_its_period_is_known(tmp_path: Path) -> None:
+    analyser = make(tmp_path, edit=lambda at_s, row: row if at_s < 12 or at_s % 10 == 0 else "")
+    meter = analyser.open()
+    windows, true_j = [analyser.measure(meter, 30.0) for _ in range(6)], 3000.0
+    assert windows[0][0].reason == "the log has a gap of 10 s in the window, where samples are 1 s apart"
+    assert windows[-1][0].values["energy_j"] == pytest.approx(true_j)
+    assert meter.period_s == pytest.approx(10.0)
+
+
 def test_a_log_that_ends_too_early_voids_the_window_after_a_bounded_wait(tmp_path: Path) -> None:
     analyser = make(tmp_path)
     meter = analyser.open(max_wait_s=7.0)
@@ -500,6 +539,34 @@ def test_a_path_is_data_and_only_a_regular_file_is_read(tmp_path: Path) -> None:
     analyser.path = Path("/dev/zero")
     with pytest.raises(MeterError, match="no regular file"):
         analyser.open()
+
+
+def test_a_log_without_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    analyser = make(tmp_path)
+
+    def denied(*_: Any) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", denied)  # a mode of 0 doesn't stop root
+    with pytest.raises(MeterError, match=r"log.csv: the power log can't be read .got Permission denied"):
+        analyser.open()
+
+
+def test_a_file_system_that_fails_while_the_log_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyser = make(tmp_path)
+    meter = analyser.open()
+    meter.start()
+    analyser.advance(10.0)
+    meter.stop()
+
+    def stale(*_: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(MeterError, match=r"the power log can't be read .*Stale file handle"):
+        meter.collect()
 
 
 def test_a_file_that_is_too_large_or_has_no_lines_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import re
 import time
+from itertools import pairwise
 from typing import Any
 
+import pynvml
 import pytest
 from nvml_bench import GpuBench
 
@@ -30,6 +34,29 @@ class Bench(GpuBench[NvmlPower]):
 
     def made(self) -> NvmlPower:
         return NvmlPower(self.device, nvml=self.nvml, timing=self.clock.timing)
+
+
+def unsteady(steps: list[tuple[float, float]], randomly: random.Random) -> list[tuple[float, float]]:
+    """The same power, which isn't the same to the milliwatt any more for more than 20 ms: no real one is."""
+    found = []
+    for (since_s, watts), (until_s, _) in pairwise([*steps, (steps[-1][0] + 1.0, 0.0)]):
+        count = max(1, math.ceil((until_s - since_s) / 0.02))
+        moments = [since_s + (until_s - since_s) * number / count for number in range(count)]
+        found += [(moment_s, watts + randomly.gauss(0.0, 0.2)) for moment_s in moments]
+    return found
+
+
+class Faulty(FakeGpu):
+    """From `frozen_at_s` on it shows the power of that moment; from `slow_at_s` on it updates ten times more rarely."""
+
+    frozen_at_s = math.inf
+
+    def _power_mw(self, now_s: float, span_s: float) -> int:
+        shown_s = min(now_s, self.frozen_at_s)
+        if shown_s > self.slow_at_s:
+            tick_s = self.slow_factor * self.power_tick_s
+            shown_s = self.slow_at_s + math.floor((shown_s - self.slow_at_s) / tick_s) * tick_s
+        return super()._power_mw(shown_s, span_s)
 
 
 def is_within(window: Window, truth: float) -> bool:
@@ -105,6 +132,7 @@ def test_the_stated_interval_holds_the_truth_in_95_percent_of_random_cases() -> 
         while second < 20:
             second += randomly.expovariate(1 / hold_s) + 1e-3
             steps.append((second, randomly.uniform(100, 700)))
+        steps = unsteady(steps, randomly)
         gpu = FakeGpu(power=steps, seed=seed, power_tick_s=randomly.choice([0.02, 0.1]))
         gpu.unsupported = randomly.choice([frozenset[str](), NO_FIELD])
         bench = Bench(gpu).open().until(3.2 + randomly.random()).window(randomly.uniform(6, 14))
@@ -141,6 +169,69 @@ def test_power_that_stands_still_after_it_moved_is_stuck(monkeypatch: pytest.Mon
     monkeypatch.setattr(bench.nvml, "nvmlDeviceGetPowerUsage", lambda handle: 123_456)
     (window,) = bench.window(8.0).collect()
     assert window.reason == "the NVML power is stuck: 123.456 W throughout the window"
+
+
+@pytest.mark.parametrize("frozen_s", [0.0, 0.2, 2.0, 5.0, 8.0])
+def test_power_that_freezes_in_a_window_voids_it(frozen_s: float) -> None:
+    gpu = Faulty(power=lambda second: wavy(second) - (300 if second < 12.5 else 0), unsupported=NO_FIELD)
+    bench = Bench(gpu).open().until(10.0)
+    gpu.frozen_at_s = 10.0 + frozen_s
+    (window,) = bench.window(10.0).collect()
+    assert re.match(r"the NVML power (stood still for .* with a tick of|is stuck: )", window.reason)
+
+
+def test_power_that_was_frozen_for_a_while_is_read_again() -> None:
+    gpu = Faulty(power=wavy)
+    bench = Bench(gpu).open().until(4.0)
+    gpu.frozen_at_s = 5.0
+    bench.window(6.0)
+    gpu.frozen_at_s = math.inf
+    frozen, after = bench.window(6.0).collect()
+    assert frozen.reason == "the NVML power stood still for 4.95 s of the window, with a tick of 100 ms"
+    assert is_within(after, bench.truths[1])
+
+
+def test_a_tick_that_gets_ten_times_slower_asks_for_longer_windows_and_holds_the_truth_in_those() -> None:
+    num_held, num_cases = 0, 40
+    for seed in range(num_cases):
+        randomly = random.Random(seed)
+        table = [randomly.uniform(-150, 150) for _ in range(2000)]
+        gpu = Faulty(power=lambda second: 300 + table[int(second * 20)], slow_at_s=5.0)  # noqa: B023 -- used at once
+        bench = Bench(gpu).open().until(6.0 + randomly.random())
+        short, long = bench.window(5.0 + randomly.random(), 20.0 + 10 * randomly.random()).collect()
+        assert re.match(r"below resolution: .* s; measure (9|10)", short.reason)
+        num_held += is_within(long, bench.truths[1])
+    assert num_held >= 0.95 * num_cases
+
+
+def test_no_permission_is_an_error_in_nvmls_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(FakeGpu(power=wavy, unsupported=NO_FIELD))
+
+    def denied(_: Any) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+
+    monkeypatch.setattr(bench.nvml, "nvmlDeviceGetPowerUsage", denied)
+    with pytest.raises(MeterError, match=r"nvmlDeviceGetPowerUsage .got Insufficient Permissions"):
+        bench.open()
+    assert bench.nvml.num_inits == 0
+
+
+def test_a_suspended_machine_gives_no_number() -> None:
+    bench = Bench(FakeGpu(power=lambda second: 0.0 if 6.0 < second < 66.0 else wavy(second))).open().until(4.0)
+    bench.meter.start()
+    bench.clock.advance(2.0)
+    bench.clock.now_ns += 60 * 10**9  # nothing ran, no thread either
+    bench.clock.advance(2.0)
+    bench.meter.stop()
+    (window,) = bench.collect()
+    assert window.reason.startswith("the NVML power was not read for 60")
+
+
+def test_sharing_the_gpu_is_noted() -> None:
+    notes = Bench(FakeGpu(power=wavy, processes=[os.getpid(), 1, 2])).open().meter.provenances["energy_j"].notes
+    assert any(note.startswith("shared device: 2 other processes compute on this GPU") for note in notes)
+    alone = Bench().open().meter.provenances["energy_j"].notes
+    assert not any("shared" in note for note in alone)
 
 
 def test_no_watts_are_no_number() -> None:

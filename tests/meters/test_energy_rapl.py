@@ -15,10 +15,11 @@ from compressbench.meters.energy_rapl import EnergyRapl, RaplEnergy
 from compressbench.meters.powercap import Machine
 from compressbench.testing.event_clock import EventClock
 from compressbench.testing.fakes import FakeClock
+from compressbench.testing.nvml_device import Power
 from compressbench.testing.powercap import SMALL_RANGE_UJ, FakeDomain, FakePowercap
 
 
-def package(watts: float = 120.0, **more: Any) -> FakeDomain:
+def package(watts: Power = 120.0, **more: Any) -> FakeDomain:
     return FakeDomain("intel-rapl:0", "package-0", watts, **more)
 
 
@@ -394,6 +395,41 @@ def test_memory_that_never_counts_is_left_out_with_the_reason(tmp_path: Path) ->
     assert any(
         note.startswith("left out: dram (intel-rapl:0:1) is stuck") for note in meter.provenances["energy_j"].notes
     )
+
+
+def uneven(second: float) -> float:
+    """Of an idle part: it counts in three milliseconds of 22, close together and far apart."""
+    return 5.0 if int(second * 1e3) % 22 in (2, 4, 15) else 0.0
+
+
+@pytest.mark.parametrize("shift_ms", range(0, 22, 2))
+def test_a_part_that_moves_a_few_times_and_unevenly_is_left_out_with_the_reason(tmp_path: Path, shift_ms: int) -> None:
+    uncore = FakeDomain("intel-rapl:0:1", "uncore", lambda second: uneven(second + shift_ms / 1e3))
+    tree = make_tree(tmp_path, package(20.0), uncore)
+    meter = RaplEnergy(tree.machine)
+    window, true_j = measure(meter, tree, 1.0)
+    assert window.values["energy_j"] == pytest.approx(true_j, rel=1e-2)
+    left_out = [note for note in meter.provenances["energy_j"].notes if note.startswith("left out")]
+    if shift_ms == 16:  # gaps of 9 and 11 ms look like a tick
+        assert left_out == []
+    else:
+        why = "is stuck: it moved 2 in 0.02" if shift_ms == 6 else "moves unevenly: 3 times, "
+        assert left_out[0].startswith(f"left out: uncore (intel-rapl:0:1) {why}")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_part_however_it_moves_keeps_the_packages_from_being_read(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    busy = {number for number in range(3000) if rng.random() < 1 / 6}
+    uncore = FakeDomain("intel-rapl:0:1", "uncore", lambda second: 0.2 if int(second * 1e3) in busy else 0.0)
+    tree = make_tree(tmp_path, package(20.0), uncore)
+    window, true_j = measure(RaplEnergy(tree.machine), tree, 1.0)
+    assert window.values["energy_j"] == pytest.approx(true_j, rel=1e-2)
+
+
+def test_a_package_that_moves_unevenly_is_read_with_its_median_tick(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, package(lambda second: 20.0 if int(second * 1e3) % 22 in (2, 4, 15) else 0.0))
+    assert RaplEnergy(tree.machine).tick_s == pytest.approx(7e-3, rel=0.5)
 
 
 def test_a_second_die_that_mirrors_the_first_is_not_counted_twice(tmp_path: Path) -> None:
