@@ -79,6 +79,7 @@ class Board(NamedTuple):
     title: str
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
+    num_older: int = 0
 
     @property
     def num_rows(self) -> int:

@@ -35,7 +35,7 @@ def board_of(catalog: Catalog, title: str, *, recipe: str = "") -> Board:
     ids, found = _ids(contenders), groups_of(contenders)
     newest = sorted(found, key=lambda key: max(each.run_id for each in found[key]), reverse=True)
     groups = tuple(_group(found[key], catalog, ids) for key in newest)
-    return Board(title, groups, tuple(each.reason for each in catalog.unreadable))
+    return Board(title, groups, tuple(each.reason for each in catalog.unreadable), catalog.num_older)
 
 
 def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, str]) -> Group:
