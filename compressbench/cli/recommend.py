@@ -74,7 +74,11 @@ def recommend(
         _print(found, catalog, "json" if as_json else form.value)
     if found.deploy is None:
         count = len(found.rejected)
-        raise NoCandidateError(f"none of {count} candidate{'' if count == 1 else 's'} meets every goal")
+        raise NoCandidateError(
+            "the only candidate does not meet every goal"
+            if count == 1
+            else f"none of {count} candidates meets every goal"
+        )
 
 
 def _print(found: Recommendation, catalog: Catalog, form: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from compressbench.core.names import listed
-from compressbench.core.units import humanize, significant, three_digits
+from compressbench.core.units import grouped, humanize, significant, three_digits
 from compressbench.report.quality_words import WORST, quality_lines, quality_notes, stratum_lines, worst_stratum
 from compressbench.report.rows import Cell, Row
 from compressbench.report.speed_numbers import NO_GENERATION, NO_SERVER
@@ -55,7 +55,12 @@ TITLES = {
 }
 SHORT = ("peak_memory_bytes", "disk_bytes", "sparsity")
 _SPEEDS = {"offline": ("throughput_per_s",), "server": ("max_rate_per_s", "latency_p50_s")}
+_OF_UNDECIDED = (
+    "An undecided or same latency shows the interval of its speed, in times the baseline's; an energy or a rate that of "
+    "its ratio to the baseline's."
+)
 _MARKS = {"estimated": " (est.)", "modelled": " (model)"}
+_RATES = {"throughput_per_s": "samples", "output_tokens_per_s": "tokens", "max_rate_per_s": "requests"}
 _SHARES = {"sparsity", "mbu", "mfu"}
 
 
@@ -117,6 +122,8 @@ def value_text(name: str, cell: Cell) -> str:
         text = humanize(cell.value, "B").replace("B", "").strip()
     elif name == "effective_bits":
         text = f"{cell.value:.2f}"
+    elif name in _RATES:
+        text = f"{grouped(cell.value)} {_RATES[name]}/s"
     else:
         text = humanize(cell.value, cell.unit) if cell.unit else significant(cell.value, 4)
     return text + _MARKS.get(cell.kind, "")
@@ -167,8 +174,8 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
     lines += quality_notes(rows)
     speed = [verdict for _, name, verdict in verdicts if name in ("latency_p50_s", "throughput_per_s")]
-    if any(verdict.verdict in ("undecided", "same") for verdict in speed):
-        lines.append("An undecided or same latency shows the interval of its speed, in times the baseline's.")
+    if any(verdict.verdict in ("undecided", "same") and verdict.low != verdict.high for _, _, verdict in verdicts):
+        lines.append(_OF_UNDECIDED)
     noises = [verdict.noise for verdict in speed if verdict.noise is not None]
     if noises:
         lines.append(

@@ -149,6 +149,8 @@ def test_impossible_goals_leave_the_nearest_miss_with_its_distance(
     code, out, err = said(capsys, folder, "--max-size-gb", "0.04")
     assert code == 6
     assert "none of 2 candidates meets every goal" in err
+    alone = decided.stored(tmp_path / "alone", *records[:2])
+    assert "the only candidate does not meet every goal" in said(capsys, alone, "--max-size-gb", "0.04")[2]
     assert out.startswith("NONE QUALIFIES\n")
     assert "NEAREST MISS b\n  misses size on disk by up to 10.0 MB (25.0 % of the limit)" in out
     assert "and the baseline doesn't either: size on disk 90.0 MB, at most 40.0 MB" in " ".join(out.split())

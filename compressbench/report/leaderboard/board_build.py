@@ -40,7 +40,8 @@ def board_of(catalog: Catalog, title: str, *, recipe: str = "") -> Board:
 
 def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, str]) -> Group:
     # the conditions are those of all; units and the scenario are best read from a row that succeeded
-    row = catalog.row(next((each.at for each in contenders if each.status == "ok"), contenders[0].at))
+    at = next((each.at for each in contenders if each.status == "ok"), contenders[0].at)
+    row = catalog.row(at)
     metrics = tuple(names_in(contenders))
     costs = costs_of(contenders, row.scenario)
     units = {name: row.cells[name].unit if name in row.cells else "" for name in metrics}
@@ -51,7 +52,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
     return Group(
         key=contenders[0].comparability_key,
         title=title_of(contenders),
-        subtitle=subtitle_of(contenders, row),
+        subtitle=subtitle_of(contenders, next(catalog.texts("heading", [at]))),
         conditions=row.conditions,
         metric=metric,
         metrics=metrics,

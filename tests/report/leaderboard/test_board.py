@@ -16,6 +16,7 @@ from compressbench.cli.main import call
 from compressbench.records.record import Record
 from compressbench.records.store import Located, RecordStore
 from compressbench.report.catalog import catalog_of
+from compressbench.report.heading import conditions
 from compressbench.report.leaderboard import latex, text_forms
 from compressbench.report.leaderboard.badges import kind_of
 from compressbench.report.leaderboard.board import Board, Group, Place
@@ -79,6 +80,21 @@ def test_rows_of_other_conditions_stand_in_another_group() -> None:
     assert len(groups) == 2
     assert "Other CPU" in groups[0].subtitle, "the newest run leads"
     assert len({place.id for group in groups for place in group.places}) == 4
+
+
+def test_the_subtitle_is_the_heading_of_the_table_without_the_names() -> None:
+    tried = {
+        "scenario": "offline",
+        "batch_size": 32,
+        "batch_sizes": [1, 8],
+        "sequence_length": 32,
+        "latency_limit_s": 0.05,
+    }
+    one = build.environment(num_threads=1)
+    records = run({"x": candidate(5, 5, workload=tried, environment=one)}, workload=tried, environment=one)
+    asked = "offline, best batch of 1, 8, 32 tokens within 50.0 ms"
+    assert one_group(records).subtitle == f"minilm-banking77 · {asked} · Example CPU, 1 thread"
+    assert conditions(records[0]).endswith(f"Example CPU, 1 thread · {asked}")
 
 
 def test_the_answer_is_the_fastest_that_lost_nothing() -> None:
