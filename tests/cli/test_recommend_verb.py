@@ -233,7 +233,7 @@ def test_without_a_candidate_that_works_none_qualifies(
 ) -> None:
     code, out, err = said(capsys, decided.stored(tmp_path, *decided.run(*others)))
     assert code == 6
-    assert f"none of {len(others)} candidate{'' if others else 's'} meets" in err
+    assert ("the only candidate does not meet" if others else "none of 0 candidates meets") in err
     assert "the baseline does: keep it." in out
 
 

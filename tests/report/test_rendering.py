@@ -297,3 +297,22 @@ def test_a_negative_number_stays_a_number_in_the_csv() -> None:
 def test_no_rows_are_an_empty_table() -> None:
     assert json.loads(to_json([])) == []
     assert len(to_csv([]).splitlines()) == 1
+
+
+def test_a_column_that_no_recipe_asked_for_is_hidden_and_one_that_lacks_its_numbers_is_not() -> None:
+    meters = [{"use": "latency"}, {"use": "size"}]
+    said = build.recipe(("x", "broken"), meters=meters)
+    measured = build.interleaved(0.01, 0.01, energy_w=None)
+    sizes = tuple(each for each in build.readings() if each.name != "peak_memory_bytes")
+    records = [
+        *(build.record(name, recipe=said, measurement=measured, readings=sizes) for name in ("baseline", "x")),
+        build.failed("broken", recipe=said),
+    ]
+    rows = rows_of(records)
+    assert columns(rows) == ["accuracy", "latency_p50_s", "disk_bytes", "sparsity"]
+    assert not {"energy_j_per_inference", "peak_memory_bytes"} & set(columns(rows, full=True))
+    assert not any("does not ask" in note for note in footnotes(rows, columns(rows)))
+    asked = [each.model_copy(update={"recipe": build.recipe(("x", "broken"))}) for each in records]
+    assert {"energy_j_per_inference", "peak_memory_bytes"} <= set(columns(rows_of(asked)))
+    one_asked = rows_of([records[0], build.record("x", run_id="20261201T000000.000000Z")])
+    assert {"energy_j_per_inference", "peak_memory_bytes"} <= set(columns(one_asked))
