@@ -252,7 +252,7 @@ def test_show_has_every_number_with_its_source(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     out = said(capsys, "show", INT8)[1]
-    for words in ("int8-dynamic", "92.87 %", "91.91 %", "4.00 ms", "a made-up meter", "estimated", "steady: yes"):
+    for words in ("int8-dynamic", "92.87 %", "91.91, ", "4.00 ms", "a made-up meter", "estimated", "steady: yes"):
         assert words in out
     data = json.loads(said(capsys, "show", INT8, "--json")[1])
     assert Record.model_validate(data).candidate == "int8-dynamic"

@@ -17,7 +17,7 @@ from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
 from compressbench.report.plain import escape, inert, markdown_line
 
 _PARTS = ("value", "low", "high", "kind", "verdict", "ratio", "ratio_low", "ratio_high", "difference",
-          "difference_low", "difference_high", "reason")  # fmt: skip
+          "difference_low", "difference_high", "reason", "baseline_value")  # fmt: skip
 
 
 def to_markdown(board: Board, most: int | None = None) -> str:
@@ -58,6 +58,7 @@ def _markdown_group(group: Group, most: int | None) -> str:
     ]
     if len(shown) < len(group.places):
         lines.append(f"- {len(group.places) - len(shown)} more rows are not shown here")
+    lines += [f"- {escape(note)}" for note in group.notes]
     conditions = [f"- {escape(name.replace('_', ' '))}: {escape(value)}" for name, value in group.conditions.items()]
     return "\n".join([*lines, "", f"Conditions (key {group.key}):", "", *conditions, ""])
 
@@ -130,6 +131,7 @@ def _json_group(group: Group) -> str:
         "answer": group.answer,
         "answer_id": group.answer_id or None,
         "answer_rule": group.answer_rule,
+        "notes": list(group.notes),
     }
     rows = ",\n".join(json.dumps(_json_row(place, group), allow_nan=False) for place in group.places)
     return f'{json.dumps(head)[:-1]}, "rows": [\n{rows}]}}'
