@@ -54,7 +54,7 @@ class Grid(NamedTuple):
     columns: list[TableColumn]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        names = ("bold", "dim", "red", "green") if console.color_system else ()
+        names = ("bold", "dim", "red", "green", "yellow") if console.color_system else ()
         styles = {name: console.get_style(name) for name in names}
         for block in self._blocks(options.max_width):
             yield from _joined(_block(self.names, block, styles))
