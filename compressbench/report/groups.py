@@ -25,11 +25,14 @@ def groups_of(contenders: Sequence[Contender]) -> dict[str, list[Contender]]:
 
 
 def models_of(contenders: Sequence[Contender]) -> dict[str, list[Contender]]:
-    """By the baseline that they were compared with, in the order in which those come."""
+    """By the baseline that they were compared with, in the order in which those come. What can't be ranked makes none."""
+    of_run = {
+        (each.run_id, each.recipe): each.baseline_id for each in contenders if each.is_baseline and not each.faults
+    }
     models: dict[str, list[Contender]] = {}
-    for contender in contenders:
-        models.setdefault(contender.baseline_id, []).append(contender)
-    return models
+    for each in contenders:
+        models.setdefault(of_run.get((each.run_id, each.recipe), each.baseline_id), []).append(each)
+    return {key: found for key, found in models.items() if any(not each.faults for each in found)}
 
 
 def one_model(contenders: Sequence[Contender], *, force: bool = False) -> str:

@@ -14,7 +14,7 @@ WIDTH, HEIGHT, MARGIN = 1320, 1850, 20
 
 
 def draw(site: Path, out: Path) -> None:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import FloatRect, sync_playwright
 
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -26,7 +26,8 @@ def draw(site: Path, out: Path) -> None:
         page.get_by_role("heading", name=GROUP).wait_for()
         page.wait_for_timeout(1500)  # plots come one after the other
         top = page.locator(".lead").bounding_box()
-        clip = {"x": MARGIN, "y": top["y"] if top else 0, "width": WIDTH - 2 * MARGIN, "height": HEIGHT}
+        y = top["y"] if top else 0
+        clip = FloatRect(x=MARGIN, y=y, width=WIDTH - 2 * MARGIN, height=HEIGHT)
         page.screenshot(path=out, full_page=True, clip=clip)
         browser.close()
 
