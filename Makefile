@@ -18,8 +18,9 @@ install: .venv/installed ## make .venv with everything in it
 demo: install ## run recipes/quickstart.yaml and print its table (measured already: just print)
 	$(BIN)/compressbench run recipes/quickstart.yaml --out $(OUT) --resume
 
-leaderboard: install ## draw results/site anew from the records in results
+leaderboard: install ## draw results/site and its picture anew from the records in results
 	$(BIN)/compressbench leaderboard results --out results/site
+	-$(BIN)/python tests/browser/picture.py
 
 test: install ## all tests that need no network and no GPU
 	$(BIN)/python -m pytest -n auto

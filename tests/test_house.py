@@ -99,15 +99,15 @@ def test_the_readme_shows_the_table_that_the_demo_left_in_results() -> None:
     sorted(path.parent for path in RESULTS.glob("*/table.md") if path.parent != SITE),
     ids=lambda path: path.name,
 )
-def test_the_tables_in_results_are_drawn_from_the_records_beside_them(folder: Path) -> None:
-    from compressbench.report.catalog import open_catalog
-    from compressbench.report.plain import to_csv, to_json, to_markdown
+def test_the_tables_in_results_are_drawn_from_the_records_beside_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from compressbench.cli.main import call
 
-    catalog = open_catalog([folder])
-    rows = list(catalog.rows())
-    assert not catalog.unreadable
-    for name, text in {"md": to_markdown(rows), "csv": to_csv(rows), "json": to_json(rows) + "\n"}.items():
-        assert (folder / f"table.{name}").read_text() == text
+    for form in ("md", "csv", "json"):
+        assert call(["table", str(folder), "--format", form, "--out", str(tmp_path / "table")]) == 0
+        assert (folder / f"table.{form}").read_text() == (tmp_path / "table").read_text()
+    assert not capsys.readouterr().err
 
 
 def test_the_site_in_results_is_drawn_from_the_records(tmp_path: Path) -> None:

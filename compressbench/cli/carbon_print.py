@@ -8,42 +8,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from compressbench.core.names import json_text, one_line
 from compressbench.lifecycle.account import Account
-from compressbench.lifecycle.balance_terminal import LONGEST_NAME, fold_name
 from compressbench.lifecycle.carbon import Terms
 from compressbench.lifecycle.carbon_words import Sheet, notes, sheets, to_data
+from compressbench.report.heading import wrapped
 from compressbench.report.plain import escape, inert, markdown_line
 from compressbench.report.recommend_words import print_lines
+from compressbench.report.terminal import Grid, Lines, TableColumn, name_lines
 
 
 def print_terminal(accounts: Sequence[Account], terms: Terms, console: Console) -> None:
     for sheet in sheets(accounts):
-        console.print(Text(sheet.title, style="bold"))
-        console.print(_table(sheet))
-        console.print()
+        for line in wrapped(sheet.title, console.width):
+            console.print(Text(line, style="bold"))
+        console.print(_grid(sheet), crop=False)
     print_lines(console, notes(accounts, terms), "dim", 0)
 
 
-def _table(sheet: Sheet) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for at, (name, label) in enumerate(zip(sheet.header, sheet.labels, strict=True)):
-        head = Text.assemble((name, "bold"), *([(f"\n{label}", "dim italic")] if label else []))
-        # numbers may move to further lines, names are folded already
-        table.add_column(head, justify="right" if at else "left", overflow="fold", no_wrap=at == 0)
-    for row in sheet.rows:
-        table.add_row(*(_cell(lines, 0 if at else LONGEST_NAME) for at, lines in enumerate(row)))
-    return table
+def _grid(sheet: Sheet) -> Grid:
+    heads = [f"{name} {label}".strip() for name, label in zip(sheet.header, sheet.labels, strict=True)]
+    names, *columns = (
+        TableColumn.of(head, [_lines(row[at], is_name=at == 0) for row in sheet.rows]) for at, head in enumerate(heads)
+    )
+    return Grid(names, columns)
 
 
-def _cell(lines: Sequence[str], longest: int) -> Text:
+def _lines(lines: Sequence[str], *, is_name: bool) -> Lines:
     head, *others = map(one_line, lines)
-    style = "yellow" if head == "partial" else "bold"
-    folded = [Text(each, style) for each in (fold_name(head, longest) if longest else [head])]
-    return Text("\n").join([*folded, *(Text(each, "dim") for each in others)])
+    first = name_lines(head) if is_name else [(head, "yellow" if head == "partial" else "")]
+    return [*first, *((each, "dim") for each in others)]
 
 
 def to_markdown(accounts: Sequence[Account], terms: Terms) -> str:

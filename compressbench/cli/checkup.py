@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from compressbench.core import registry
 from compressbench.core.errors import CompressbenchError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class Finding(NamedTuple):
@@ -45,7 +48,13 @@ def _meters() -> Iterator[Finding]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name in registry.meters.names():
         try:
-            meter = registry.meters.resolve(name)()
+            made = registry.meters.resolve(name)
+            options = _required(made)
+            if options:
+                do = f"Give them in the recipe; compressbench list meters says what {name} takes."
+                yield Finding("meters", name, False, f"needs {', '.join(options)}", do)
+                continue
+            meter = made()
             if meter.scope != "block":
                 yield Finding("meters", name, True, "")
                 continue
@@ -55,6 +64,12 @@ def _meters() -> Iterator[Finding]:
             yield Finding("meters", name, True, f"{provenance.kind}: {provenance.source}")
         except CompressbenchError as error:
             yield Finding("meters", name, False, error.what, error.do)
+
+
+def _required(made: object) -> list[str]:
+    """The options without which it can't be made, where it declares its options."""
+    fields: Mapping[str, FieldInfo] = getattr(made, "model_fields", {})
+    return [name for name, field in fields.items() if field.is_required()]
 
 
 def _runtimes() -> Iterator[Finding]:

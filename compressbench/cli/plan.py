@@ -48,13 +48,19 @@ def _print(planned: Plan) -> None:
     typer.echo()
     width = max(len(cell.name) for cell in planned.cells)
     for cell in planned.cells:
-        time = f"unsupported: {cell.unsupported}" if cell.unsupported else f"about {_duration(cell.seconds)}"
+        time = f"unsupported: {cell.unsupported}" if cell.unsupported else _duration(cell.seconds)
         typer.echo(f"  {cell.name:<{width}}  {cell.key}  {cell.runtime.name}  {time}")
         for step in cell.steps:
             typer.echo(f"      {step.name} {_options(step)}".rstrip())
     _print_samples(planned)
     typer.echo(f"\n{planned.schedule.announcement(0.0, len(planned.cells))}")
-    typer.echo(f"In all about {_duration(planned.seconds)} on CPU, within a factor of three; a GPU is faster.")
+    typer.echo(_in_all(planned.seconds))
+
+
+def _in_all(seconds: float | None) -> str:
+    if seconds is None:
+        return "How long it takes in all can't be told before the model is on this machine."
+    return f"In all {_duration(seconds)} on CPU, within a factor of three; a GPU is faster."
 
 
 def _print_samples(planned: Plan) -> None:
@@ -82,4 +88,4 @@ def _options(step: Resolved) -> str:
 def _duration(seconds: float | None) -> str:
     from compressbench.measure.schedule import duration
 
-    return "unknown" if seconds is None else duration(seconds)
+    return "of unknown duration" if seconds is None else f"about {duration(seconds)}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compressbench.report.catalog import Catalog, Only
     from compressbench.report.figures import Contender
 
+_MOST_NAMED = 5
 Records = Annotated[list[Path], typer.Argument(metavar="RECORDS", help="Folders or files of records.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Only rows of the recipe of this name.")]
 Key = Annotated[str, typer.Option("--key", help="Only rows of this comparability key (table --json has them).")]
@@ -32,17 +33,40 @@ Reindex = Annotated[
 def read_catalog(
     paths: Sequence[Path], *, all_runs: bool = False, reindex: bool = False, only: Only | None = None
 ) -> Catalog:
-    """Says on standard error which files were left out, and why."""
+    """Says on standard error which files were left out, and why. Raises RecordError if no record could be read."""
     from compressbench.report.catalog import open_catalog
     from compressbench.report.index import Settings
+    from compressbench.report.index_files import no_records_in
 
+    skipped = no_records_in(paths)
+    if skipped:
+        _say(f"warning: skipped: {_skipped(skipped)}")
     settings = Settings(reindex=reindex, processes=os.cpu_count() or 1, say=_say)
     with no_garbage_collection():
         catalog = open_catalog(paths, all_runs=all_runs, only=only, settings=settings)
         gc.freeze()  # it lives until the end: no later search for cycles need walk through it
     for each in catalog.unreadable:
         _say(f"warning: left out: {each.reason}")
+    if catalog.unreadable and not len(catalog) and only is None:
+        raise _nothing_read(paths, len(catalog.unreadable) + len(skipped))
     return catalog
+
+
+def _skipped(files: Sequence[Path]) -> str:
+    """How many files are no records, and the names of a few."""
+    if len(files) == 1:
+        return f"1 JSON file is no record (it has no schema_version): {files[0]}"
+    left = [f"and {len(files) - _MOST_NAMED:,} more"] if len(files) > _MOST_NAMED else []
+    names = ", ".join([*map(str, files[:_MOST_NAMED]), *left])
+    return f"{len(files):,} JSON files are no records (they have no schema_version): {names}"
+
+
+def _nothing_read(paths: Sequence[Path], num_files: int) -> RecordError:
+    return RecordError(
+        f"0 of {num_files:,} {'file' if num_files == 1 else 'files'} could be read",
+        where=", ".join(map(str, paths)),
+        do="The warnings above say why, file by file. compressbench run RECIPE --out FOLDER writes records that can be.",
+    )
 
 
 def _say(text: str) -> None:

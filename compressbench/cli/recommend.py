@@ -53,8 +53,8 @@ def recommend(
     """
     from compressbench.core.errors import NoCandidateError
     from compressbench.core.garbage import no_garbage_collection
-    from compressbench.report.groups import one_group
-    from compressbench.report.policy import names_needed
+    from compressbench.report.groups import one_group, one_model
+    from compressbench.report.policy import asks_quality_itself, names_needed, resolved
     from compressbench.report.recommend import recommend as decide
 
     numbers = {
@@ -70,11 +70,17 @@ def recommend(
         catalog = reading.read_catalog(records, all_runs=all_runs)
         contenders = reading.pick(catalog, names_needed(asked), recipe=recipe, key=key)
         watermark = one_group(catalog, contenders, force=force)
+        if not asks_quality_itself(resolved(asked, contenders), contenders):
+            watermark = watermark or one_model(contenders, force=force)
         found = decide(catalog, contenders, asked, watermark)
         _print(found, catalog, "json" if as_json else form.value)
     if found.deploy is None:
         count = len(found.rejected)
-        raise NoCandidateError(f"none of {count} candidate{'' if count == 1 else 's'} meets every goal")
+        raise NoCandidateError(
+            "the only candidate does not meet every goal"
+            if count == 1
+            else f"none of {count} candidates meets every goal"
+        )
 
 
 def _print(found: Recommendation, catalog: Catalog, form: str) -> None:

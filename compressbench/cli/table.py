@@ -94,7 +94,7 @@ def _only(recipe: str) -> Only:
 
 def _print(catalog: Catalog, form: str, *, full: bool, limit: int, out: Path | None) -> None:
     from compressbench.report import plain
-    from compressbench.report.catalog import within
+    from compressbench.report.catalog import older_words, within
 
     if form == "json":
         _give(_lines(plain.json_list(catalog.texts("row"))), out)
@@ -104,19 +104,24 @@ def _print(catalog: Catalog, form: str, *, full: bool, limit: int, out: Path | N
         names = list(dict.fromkeys(name for own in dict.fromkeys(metrics) for name in own))
         _give(plain.csv_lines(names, zip(metrics, catalog.texts("csv"), strict=True)), out)
         return
-    shown, left_out = within(catalog, limit)
+    older = older_words(catalog.num_older)
+    shown, more = within(catalog, limit)
+    left_out = " ".join(part for part in (more, older) if part)
     if form == "md":
         _give([_markdown(catalog, shown, full), f"\n{left_out}\n" if left_out else ""], out)
     else:
         _print_tables(catalog, shown, full, left_out)
 
 
-def _by_heading(catalog: Catalog, shown: Sequence[int]) -> dict[str, list[Row]]:
-    """Rows that were measured under the same conditions, by what their table is headed with."""
-    groups: dict[str, list[Row]] = {}
+def _by_heading(catalog: Catalog, shown: Sequence[int]) -> list[tuple[str, list[Row]]]:
+    """Rows that were measured under the same conditions, each with what their table is headed with.
+
+    A heading has room for few conditions: tables of the same one may differ in others.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
     for heading, row in zip(catalog.texts("heading", shown), catalog.rows(shown), strict=True):
-        groups.setdefault(heading, []).append(row)
-    return {f"{heading} · {rows[-1].created_utc[:10]}": rows for heading, rows in groups.items()}
+        groups.setdefault((heading, row.comparability_key), []).append(row)
+    return [(f"{heading} · {rows[-1].created_utc[:10]}", rows) for (heading, _), rows in groups.items()]
 
 
 def _markdown(catalog: Catalog, shown: Sequence[int], full: bool) -> str:
@@ -124,10 +129,10 @@ def _markdown(catalog: Catalog, shown: Sequence[int], full: bool) -> str:
     from compressbench.report.plain import escape, to_markdown
 
     groups = _by_heading(catalog, shown)
-    tables = [to_markdown(rows, full=full) for rows in groups.values()]
+    tables = [(heading, to_markdown(rows, full=full)) for heading, rows in groups]
     if len(groups) == 1:
-        return tables[0]
-    return "\n".join(f"### {escape(heading)}\n\n{each}" for heading, each in zip(groups, tables, strict=True))
+        return tables[0][1]
+    return "\n".join(f"### {escape(heading)}\n\n{each}" for heading, each in tables)
 
 
 def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: str) -> None:
@@ -138,7 +143,7 @@ def _print_tables(catalog: Catalog, shown: Sequence[int], full: bool, left_out: 
     from compressbench.report.terminal import print_table
 
     console = Console()
-    for number, (heading, rows) in enumerate(_by_heading(catalog, shown).items()):
+    for number, (heading, rows) in enumerate(_by_heading(catalog, shown)):
         if number:
             console.print()
         print_table(rows, heading, full=full, console=console)

@@ -25,6 +25,14 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def number_of(count: object, what: str) -> str:
+    """
+    >>> number_of(1, "thread"), number_of(2, "thread"), number_of("?", "thread")
+    ('1 thread', '2 threads', '? threads')
+    """
+    return f"{count} {what}" if str(count) == "1" else f"{count} {what}s"
+
+
 def one_line(text: str) -> str:
     """Text without line ends, escape sequences and signs that turn the direction of writing."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)

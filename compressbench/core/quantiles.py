@@ -207,8 +207,9 @@ def _refusal(
     text = f"{count} {what} are too few for p{100 * probability:g}, which needs {needed}"
     if effective < count:
         like_these = math.ceil(needed * count / effective)
+        worth = "1 independent one" if effective == 1 else f"{effective} independent ones"
         text = (
-            f"{count} {what}, worth {effective} independent ones, are too few for p{100 * probability:g}, "
+            f"{count} {what}, worth {worth}, are too few for p{100 * probability:g}, "
             f"which needs {needed} independent ones: about {like_these} {what} like these"
         )
     below = largest_within(effective, probability, _TAIL) if count else -1

@@ -51,7 +51,7 @@ def humanize(value: float, unit: str) -> str:
         if size >= least:
             break
     if unit == "1/s":
-        return f"{three_digits(value)}/s"
+        return f"{grouped(value)}/s"
     if not base:
         return three_digits(value)
     return f"{three_digits(value / scale)} {prefix}{base}"
@@ -72,6 +72,15 @@ def three_digits(value: float) -> str:
     if 100 <= size < 999:
         return f"{value:.0f}"
     return significant(value, 3)
+
+
+def grouped(value: float) -> str:
+    """Three significant digits, and commas where there are thousands.
+
+    >>> grouped(49276.3), grouped(12.34)
+    ('49,276', '12.3')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else three_digits(value)
 
 
 def significant(value: float, num_digits: int) -> str:

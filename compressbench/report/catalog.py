@@ -25,7 +25,9 @@ class Only(NamedTuple):
 
 
 class Catalog:
-    """Rows in the order of their runs, by place. `unreadable` are the files that were left out, and why."""
+    """Rows in the order of their runs, by place. `unreadable` are the files that were left out, and why; `num_older` rows
+    were left out because a newer run measured the same candidate under the same conditions.
+    """
 
     def __init__(
         self, sources: Sequence[Source], unreadable: Sequence[Unreadable] = (), *, all_runs: bool = False,
@@ -37,6 +39,7 @@ class Catalog:
         found.sort(key=lambda each: (each[0].run_id, each[0].position, *each[1].order_of(each[2])))
         kept = range(len(found)) if all_runs else newest([entry for entry, _, _ in found])
         self._places = [found[at] for at in kept]
+        self.num_older = len(found) - len(self._places)
         self._sources = sources
         self.unreadable = list(unreadable)
 
@@ -106,10 +109,11 @@ def catalog_of(located: Sequence[Located]) -> Catalog:
 
 
 def newest(entries: Sequence[Entry]) -> list[int]:
-    """Of each recipe and candidate the record of the newest run on each machine, and the baselines that those runs were
-    paired with: their places, in order. `entries` are in the order of their runs. Another machine's numbers replace none.
+    """Of each recipe and candidate the record of the newest run under each set of conditions, and the baselines that those
+    runs were paired with: their places, in order. `entries` are in the order of their runs. What another machine gave, or
+    another workload, replaces nothing.
     """
-    last = {(entry.recipe, entry.candidate, entry.hardware): at for at, entry in enumerate(entries)}
+    last = {(entry.recipe, entry.candidate, entry.held_under): at for at, entry in enumerate(entries)}
     kept = set(last.values())
     runs = {(entries[at].recipe, entries[at].run_id) for at in kept}
     return [
@@ -117,6 +121,15 @@ def newest(entries: Sequence[Entry]) -> list[int]:
         for at, entry in enumerate(entries)
         if at in kept or (entry.role == "baseline" and (entry.recipe, entry.run_id) in runs)
     ]
+
+
+def older_words(num_older: int) -> str:
+    """ "" if nothing was left out."""
+    if not num_older:
+        return ""
+    rows = "1 row of an older run is" if num_older == 1 else f"{num_older:,} rows of older runs are"
+    why = "a newer run measured the same under the same conditions"
+    return f"{rows} left out: {why}. compressbench table --all shows every run."
 
 
 def within(catalog: Catalog, limit: int) -> tuple[list[int], str]:

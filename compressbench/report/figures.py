@@ -22,7 +22,7 @@ class Figure(NamedTuple):
     """One number of a row, and what may be said of it against the row's baseline: fields of its Cell and its Verdict.
 
     `value` is None where there is none, and then `reason` says why. `direction` says which values are better; `margin` is
-    the one that the recipe declared for a metric.
+    the one that the recipe declared for a metric, `baseline_value` what the baseline took beside the row.
     """
 
     value: float | None
@@ -41,6 +41,7 @@ class Figure(NamedTuple):
     difference_high: float | None = None
     noise: float | None = None
     margin: float | None = None
+    baseline_value: float | None = None
 
 
 class Contender(NamedTuple):
@@ -116,6 +117,7 @@ def figure_of(row: Row, name: str) -> Figure:
         difference_high=verdict.difference_high,
         noise=verdict.noise,
         margin=verdict.margin,
+        baseline_value=verdict.baseline_value,
     )
 
 

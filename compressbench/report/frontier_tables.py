@@ -16,6 +16,7 @@ from compressbench.report.frontier_numbers import Words, elasticity_text
 from compressbench.report.frontier_plot import text_plot
 from compressbench.report.frontier_words import (
     fit_sentences,
+    jump_words,
     notes,
     rival_sentences,
     stop_sentences,
@@ -79,14 +80,15 @@ def _lines(words: Words) -> Iterator[list[list[str]]]:
         cost.append(f"+{words.cost(step.extra_cost.value)}")
         gain = words.gain_of(step.gain)
         flex = elasticity_text(elasticity(points, step, is_log=found.is_log))
-        yield [[member.label, *marks], [verdict(step)], cost, value, gain, words.per_cost(step.per_cost), flex]
+        said = [verdict(step), *(jump_words(words, each) for each in found.returns.jumps if each.end == at)]
+        yield [[member.label, *marks], said, cost, value, gain, words.per_cost(step.per_cost), flex]
 
 
 def _name(cells: Sequence[Sequence[str]]) -> Lines:
     (label, *marks), said = cells[0], cells[1]
     return [
         *name_lines(label),
-        *((f"  {word}", _STYLES.get(word, "")) for word in said),
+        *((f"  {word}", _STYLES.get(word, "dim")) for word in said),
         *((f"  {mark}", "") for mark in marks),
     ]
 

@@ -90,6 +90,11 @@ def _jumps(words: Words) -> Iterator[str]:
         )
 
 
+def jump_words(words: Words, jump: Step) -> str:
+    """The total gain at the row where it is shown, for the step to it shows too little."""
+    return f"{words.gain_of(jump.gain)[0]} over {words.name(jump.start)} shown"
+
+
 def rival_sentences(words: Words) -> Iterator[str]:
     """How each rival stands, and for each kind of rival that it is missing if it is."""
     found = words.found

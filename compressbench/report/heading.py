@@ -6,9 +6,12 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from compressbench.core.names import number_of
+from compressbench.core.units import humanize
 from compressbench.records.record import Record
 
 _BETWEEN, _END = " · ", " ·"
+_WITHOUT_TOKENS = ("image-classification", "click-prediction")
 
 
 def heading(record: Record) -> str:
@@ -25,12 +28,19 @@ def conditions(record: Record) -> str:
     parts = [
         record.recipe.name,
         record.recipe.text["model"]["id"],
-        f"{device or 'unknown processor'}, {environment.num_threads or '?'} threads",
+        f"{device or 'unknown processor'}, {number_of(environment.num_threads or '?', 'thread')}",
         f"{workload['scenario']}, {_batch(workload)}{_length(record)}"
         + (f" and {generated} generated" if generated else "")
+        + _limit(workload)
         + (f", tier {workload['tier']}" if "tier" in workload else ""),
     ]
     return _BETWEEN.join(parts)
+
+
+def workload_and_machine(conditions: str) -> tuple[str, str]:
+    """The last two parts of a record's conditions; the others are names, and names may be anything."""
+    *_, machine, workload = conditions.split(_BETWEEN)
+    return workload, machine
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -48,9 +58,14 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _length(record: Record) -> str:
-    """Pictures have no tokens."""
-    is_of_pictures = any(score.task == "image-classification" for score in record.scores)
-    return "" if is_of_pictures else f", {record.workload['sequence_length']} tokens"
+    """Pictures and clicks have no tokens."""
+    has_none = any(score.task in _WITHOUT_TOKENS for score in record.scores)
+    return "" if has_none else f", {record.workload['sequence_length']} tokens"
+
+
+def _limit(workload: Mapping[str, Any]) -> str:
+    limit = workload.get("latency_limit_s")
+    return f" within {humanize(limit, 's')}" if limit else ""
 
 
 def _batch(workload: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ def _of_row(located: Located, row: Row) -> dict[str, Any]:
     names = ("status", "model", "steps", "comparability_key", "baseline_id")
     lists = {"metrics": row.metrics, "faults": faults_of(row), "unsteady": unsteady_of(row)}
     return {
-        **entry_of(located.record)._asdict(),
+        **entry_of(located.record, row)._asdict(),
         **{name: getattr(row, name) for name in names},
         **{name: json.dumps(values) for name, values in lists.items()},
         **{what: text_of(what, *located, row) for what in TEXTS},
@@ -170,7 +170,18 @@ def _schema(suffix: str) -> pa.Schema:
     text, whole, real = pa.string(), pa.int64(), pa.float64()
     if suffix == ROWS:
         files = {"place": whole, "path": pa.binary(), **dict.fromkeys(Stamp._fields, whole), "reason": pa.binary()}
-        names = ("recipe", "candidate", "role", "run_id", "recipe_hash", "key", "hardware", "status", "model", "steps")
+        names = (
+            "recipe",
+            "candidate",
+            "role",
+            "run_id",
+            "recipe_hash",
+            "key",
+            "held_under",
+            "status",
+            "model",
+            "steps",
+        )
         lists = ("comparability_key", "baseline_id", "metrics", "faults", "unsteady")
         return pa.schema(
             {**files, "num_in_run": whole, "position": whole, **dict.fromkeys((*names, *lists, *TEXTS), text)}.items()

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +93,20 @@ def _json_files(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str
             yield from _json_files(entry.path, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".json"):
             yield f"{prefix}{entry.name}", entry
+
+
+def no_records_in(paths: Iterable[Path]) -> list[Path]:
+    """The JSON files below folders that nobody would take for records. Tables that were drawn of records aren't told of,
+    nor what saved models are made of.
+    """
+    found: list[Path] = []
+    for folder in dict.fromkeys(path for path in paths if path.is_dir()):
+        for path, _ in _json_files(str(folder), ""):
+            *above, name = path.split("/")
+            is_ours = name == "table.json" or any(each == "artefacts" or each.startswith(".") for each in above)
+            if not is_ours and not looks_like_a_record(folder / path):
+                found.append(folder / path)
+    return sorted(found)
 
 
 def to_read(folder: Path, stamps: Mapping[str, Stamp], known: Mapping[str, StoredFile]) -> list[list[str]]:

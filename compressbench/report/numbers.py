@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from compressbench.core.reading import Reading
 from compressbench.core.statistics import proportion_interval
@@ -25,14 +25,26 @@ def _measured(record: Record, measurement: Measurement) -> Iterator[Reading]:
     blocks = own_blocks(measurement, record.role)
     if not blocks:
         return
-    batch_size = batch_of(measurement, record.role)
-    yield from speed_numbers.speed_readings(blocks, batch_size)
-    yield from energy_numbers.energy_readings(measurement, _arm(record, measurement))
+    yield from _of_arm(record, measurement, record.role, blocks)
     yield from limit_numbers.limit_readings(record, blocks)
-    yield from speed_numbers.server_readings(measurement, record.role)
     warm_up = measurement.warm_up.get(record.role)
     if warm_up is not None:
         yield reading("first_call_seconds", warm_up.first_call_s, speed_numbers.CLOCK)
+
+
+def _of_arm(record: Record, measurement: Measurement, role: Role, blocks: Sequence[Block]) -> Iterator[Reading]:
+    yield from speed_numbers.speed_readings(blocks, batch_of(measurement, role))
+    yield from energy_numbers.energy_readings(measurement, _arm(record, measurement, role))
+    yield from speed_numbers.server_readings(measurement, role)
+
+
+def baseline_beside(record: Record) -> dict[str, float]:
+    """What the baseline took in the blocks between a candidate's own, by the names of numbers."""
+    measurement = record.measurement
+    blocks = [] if measurement is None else own_blocks(measurement, "baseline")
+    if measurement is None or not blocks:
+        return {}
+    return {each.name: each.value for each in _of_arm(record, measurement, "baseline", blocks)}
 
 
 def why_refused(record: Record, name: str) -> str:
@@ -40,7 +52,7 @@ def why_refused(record: Record, name: str) -> str:
     if record.measurement is None:
         return ""
     if "energy" in name:
-        return energy_numbers.why_refused(record.measurement, _arm(record, record.measurement), name)
+        return energy_numbers.why_refused(record.measurement, _arm(record, record.measurement, record.role), name)
     if name in ("mbu", "mfu"):
         return limit_numbers.why_refused(record)
     return speed_numbers.why_refused(record.measurement, own_blocks(record.measurement, record.role), name)
@@ -62,11 +74,11 @@ def score_interval(score: Score) -> tuple[float | None, float | None]:
     return interval.low, interval.high
 
 
-def _arm(record: Record, measurement: Measurement) -> energy_numbers.Arm:
+def _arm(record: Record, measurement: Measurement, role: Role) -> energy_numbers.Arm:
     return energy_numbers.Arm(
-        record.role,
-        own_blocks(measurement, record.role),
-        batch_of(measurement, record.role),
+        role,
+        own_blocks(measurement, role),
+        batch_of(measurement, role),
         int(record.workload["sequence_length"]),
-        measurement.outputs.get(record.role),
+        measurement.outputs.get(role),
     )

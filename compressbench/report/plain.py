@@ -11,6 +11,8 @@ from pydantic_core import to_json as to_json_bytes
 
 from compressbench.core.names import one_line, printable_json
 from compressbench.core.units import unit_of
+from compressbench.report.figures import is_timed
+from compressbench.report.own_baseline import Baselines, baselines_of
 from compressbench.report.rows import CELL_NAMES, Row
 from compressbench.report.words import cell_lines, columns, footnotes, title
 
@@ -45,7 +47,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 def csv_lines(metrics: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> Iterator[str]:
     """A header and a line per row, of each row's own metrics and its parts. `metrics` are those of all rows."""
     head = ["recipe", "candidate", "role", "status", "key", "run_id", "steps"]
-    yield _joined([*head, *_headers([*metrics, *CELL_NAMES]), *_score_headers(metrics)]) + "\n"
+    yield _joined([*head, *_headers(metrics), *_headers(CELL_NAMES), *_score_headers(metrics)]) + "\n"
     lacking = {name: [_joined(_absent(name)), _joined(_no_scores())] for name in metrics}
     for own, parts in rows:
         first, costs, *of_metrics = parts.split("\n")
@@ -71,7 +73,12 @@ def _joined(values: Sequence[Any]) -> str:
 
 def _headers(names: Sequence[str]) -> list[str]:
     parts = ("", "_low", "_high", "_unit", "_kind", "_reason", "_verdict", "_ratio", "_ratio_low", "_ratio_high")
-    return [inert(f"{name}{part}") for name in names for part in parts]
+    return [inert(f"{name}{part}") for name in names for part in (*parts, *_more_parts(name))]
+
+
+def _more_parts(name: str) -> tuple[str, ...]:
+    """What a clock or a meter took has its baseline's value beside it: that ran again beside every candidate."""
+    return ("_baseline_value",) if name in CELL_NAMES and is_timed(name) else ()
 
 
 _OF_SCORES = (
@@ -105,11 +112,24 @@ def _values(row: Row, names: Sequence[str]) -> list[Any]:
             continue
         values += [cell.value, cell.low, cell.high, cell.unit, cell.kind, cell.reason]
         values += [None] * 4 if verdict is None else [verdict.verdict, verdict.ratio, verdict.low, verdict.high]
+        values += [None if verdict is None else verdict.baseline_value for _ in _more_parts(name)]
     return values
 
 
 def _absent(name: str) -> list[Any]:
-    return [None, None, None, unit_of(name), "", "not asked", None, None, None, None]
+    return [
+        None,
+        None,
+        None,
+        unit_of(name),
+        "",
+        "not asked",
+        None,
+        None,
+        None,
+        None,
+        *(None for _ in _more_parts(name)),
+    ]
 
 
 def _no_scores() -> list[None]:
@@ -127,8 +147,11 @@ def inert(value: Any) -> Any:
 def to_markdown(rows: Sequence[Row], *, full: bool = False) -> str:
     """A GitHub table: the value, and below it in the same cell what may be claimed against the baseline."""
     names = columns(rows, full=full)
+    seen = baselines_of(rows)
     lines = [markdown_line(["candidate", *(escape(title(name)) for name in names)]), "|---|" + "---:|" * len(names)]
-    lines += [markdown_line([f"**{escape(row.candidate)}**", *(_cell(row, name) for name in names)]) for row in rows]
+    lines += [
+        markdown_line([f"**{escape(row.candidate)}**", *(_cell(row, name, seen) for name in names)]) for row in rows
+    ]
     notes = [f"- {escape(note)}" for note in footnotes(rows, names)]
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
@@ -138,8 +161,8 @@ def markdown_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(row: Row, name: str) -> str:
-    return "<br>".join(escape(line) for line in cell_lines(row, name))
+def _cell(row: Row, name: str, seen: Baselines) -> str:
+    return "<br>".join(escape(line) for line in cell_lines(row, name, seen))
 
 
 def escape(text: str) -> str:

@@ -105,6 +105,13 @@ def has_quality_goal(policy: Policy, contenders: Sequence[Contender]) -> bool:
     return any(goal.figure in metrics and goal.type != "required" for goal in policy.goals)
 
 
+def asks_quality_itself(policy: Policy, contenders: Sequence[Contender]) -> bool:
+    """Whether a task metric itself has a limit, or is the objective, whatever the baseline's is. Of a resolved policy."""
+    metrics = {ACCURACY, *names_in(contenders)}
+    has_limit = any(goal.figure in metrics and goal.type == "threshold" for goal in policy.goals)
+    return has_limit or policy.objective in metrics
+
+
 def names_needed(policy: Policy) -> list[str]:
     """The cells whose values decide: those of the goals, with every name that their words may stand for."""
     objectives = (policy.objective,) if policy.objective else _DEFAULTS

@@ -13,6 +13,7 @@ from compressbench.report.audit_lines import audit_lines
 from compressbench.report.detail import latency_of, measured, notes_of, options_text
 from compressbench.report.figures import HIGHER_IS_BETTER
 from compressbench.report.heading import heading, wrapped
+from compressbench.report.own_baseline import baselines_of, together
 from compressbench.report.reproduce import reproduce
 from compressbench.report.rows import Row, rows_of
 from compressbench.report.score_facts import score_facts
@@ -34,13 +35,14 @@ def record_lines(
 
     Nothing is wider than `width`, but for the commands, which are to be copied.
     """
-    row = rows_of(run)[list(run).index(record)]
+    rows = rows_of(run)
+    row = rows[list(run).index(record)]
     yield [(f"{record.candidate}  ({record.status})", "bold")]
     yield from ([(line, "dim")] for line in wrapped(one_line(heading(record)), width))
     if row.status == "ok":
         yield from _wrapped("", row.steps or "nothing was compressed", width)
     yield from _faults(record, row, unreadable, width)
-    yield from _headlines(row, run, width)
+    yield from _headlines(row, rows, width)
     yield from _latencies(record, width)
     yield []
     for name, text in _facts(record):
@@ -72,12 +74,12 @@ def _faults(record: Record, row: Row, unreadable: Sequence[Unreadable], width: i
         yield from ([(piece, style) for piece, _ in line] for line in _wrapped(label, text, width))
 
 
-def _headlines(row: Row, run: Sequence[Record], width: int) -> Iterator[Line]:
+def _headlines(row: Row, rows: Sequence[Row], width: int) -> Iterator[Line]:
     """The numbers of a table's row, each with what may be said against the baseline."""
     if row.status != "ok":
         return
     yield []
-    has_baseline = any(each.role == "baseline" and each.status == "ok" for each in run)
+    has_baseline = any(each.role == "baseline" and each.status == "ok" for each in rows)
     if row.role == "baseline":
         yield from _wrapped("", "This is the baseline that the candidates of the run are compared with.", width)
     elif not has_baseline:
@@ -85,7 +87,7 @@ def _headlines(row: Row, run: Sequence[Record], width: int) -> Iterator[Line]:
         yield from _wrapped("", what, width, style="yellow")
     names = list(dict.fromkeys([*columns([row]), *_TAILS]))
     for name in names:
-        value, *said = cell_lines(row, name)
+        value, *said = cell_lines(row, name, baselines_of(rows))
         if value and (value != DASH or name not in _TAILS):
             yield from _headline(row, name, value, said, width)
 
@@ -202,7 +204,7 @@ def _numbers(row: Row, width: int) -> Iterator[Line]:
             value_text(name, cell.model_copy(update={"value": value, "kind": ""}))
             for value in (cell.value, cell.low, cell.high)
         ]
-        interval = "" if cell.low is None or cell.high is None else f"[{texts[1]}, {texts[2]}]"
+        interval = "" if cell.low is None or cell.high is None else f"[{together(texts[1], texts[2], ', ')}]"
         yield [(f"{title(name):<30}{texts[0]:>12}  {interval:<22} {cell.kind}".rstrip(), "")]
         yield from ([("    ", ""), *line] for line in _wrapped("", cell.source, width - 4, style="dim"))
     for reason, names in absent.items():

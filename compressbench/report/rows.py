@@ -64,6 +64,9 @@ _METER_OF = {
 CELL_NAMES = tuple(_METER_OF)
 
 
+NOT_ASKED = "the recipe does not ask for"
+
+
 class Cell(Spec):
     """One number. `value` is None where there is none, and then `reason` says why."""
 
@@ -138,7 +141,7 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
     found = numbers.numbers_of(record)
     cells |= {name: _cell(record, name, found.get(name)) for name in CELL_NAMES}
     is_candidate = record.role == "candidate" and record.status == "ok"
-    costs = costs_against_baseline(record, baseline) if is_candidate and baseline is not None else {}
+    costs = _costs(record, baseline) if is_candidate and baseline is not None else {}
     scores = list(zip(metrics, record.scores, strict=False))
     odd = (*implausible(record.scores), *implausible_names(record), *implausible_numbers(record, found))
     return Row(
@@ -157,6 +160,13 @@ def _row(record: Record, baseline: Reference | None, judged: Judged) -> Row:
         not_rankable=(*(f"implausible: {reason}" for reason in odd), *rankable.not_rankable(record)),
         warnings=rankable.warnings(record),
     )
+
+
+def _costs(record: Record, baseline: Reference) -> dict[str, Verdict]:
+    beside = numbers.baseline_beside(record)
+    found = costs_against_baseline(record, baseline)
+    told = {name: {"baseline_value": beside[name]} for name in found if name in beside}
+    return {name: each.model_copy(update=told.get(name)) for name, each in found.items()}
 
 
 def _refused(record: Record, why: str) -> Row:
@@ -267,7 +277,7 @@ def _why_absent(record: Record, name: str) -> str:
     if name.startswith("compress_") and not record.steps:
         return "nothing was compressed"
     if meter and meter not in asked:
-        return f"the recipe does not ask for {meter}"
+        return f"{NOT_ASKED} {meter}"
     specific = record.absent.get(name) or record.absent.get("compress_energy" if name == "compress_energy_j" else "")
     return specific or record.absent.get(meter) or numbers.why_refused(record, name) or "it was not recorded"
 

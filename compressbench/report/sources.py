@@ -58,7 +58,7 @@ class ReadRows:
         self._orders = [each.order for each in in_order]
         self._located = [each.located for each in in_order]
         self._rows = rows_of(each.record for each in self._located)
-        self.entries = [entry_of(each.record) for each in self._located]
+        self.entries = [entry_of(each.record, row) for each, row in zip(self._located, self._rows, strict=True)]
 
     def order_of(self, number: int) -> Order:
         return self._orders[number]

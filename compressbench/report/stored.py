@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from compressbench.records.comparability import hardware_of
+from compressbench.core.spec import content_hash
 from compressbench.records.record import Record
 from compressbench.report.detail import detail_of
 from compressbench.report.heading import conditions
@@ -26,10 +26,12 @@ class Entry(NamedTuple):
     recipe_hash: str
     position: int
     key: str
-    hardware: str
+    held_under: str
 
 
-def entry_of(record: Record) -> Entry:
+def entry_of(record: Record, row: Row) -> Entry:
+    """What it held under are its conditions but the version of records: newer code's record takes an older one's place."""
+    conditions = {name: value for name, value in row.conditions.items() if name != "schema"}
     return Entry(
         recipe=record.recipe.name,
         candidate=record.candidate,
@@ -38,7 +40,7 @@ def entry_of(record: Record) -> Entry:
         recipe_hash=record.recipe.hash,
         position=record.position,
         key=record.key,
-        hardware=hardware_of(record),
+        held_under=content_hash(conditions),
     )
 
 

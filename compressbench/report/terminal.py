@@ -15,6 +15,7 @@ from rich.text import Text
 
 from compressbench.core.names import one_line
 from compressbench.report.heading import wrapped
+from compressbench.report.own_baseline import Baselines, baselines_of
 from compressbench.report.rows import Row
 from compressbench.report.verdict import Verdict
 from compressbench.report.words import cell_lines, columns, footnotes, title, verdict_of
@@ -53,7 +54,7 @@ class Grid(NamedTuple):
     columns: list[TableColumn]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        names = ("bold", "dim", "red", "green") if console.color_system else ()
+        names = ("bold", "dim", "red", "green", "yellow") if console.color_system else ()
         styles = {name: console.get_style(name) for name in names}
         for block in self._blocks(options.max_width):
             yield from _joined(_block(self.names, block, styles))
@@ -108,9 +109,10 @@ def _lines(shown: Sequence[TableColumn], cells: Sequence[Lines], styles: dict[st
 def _table(rows: Sequence[Row], *, full: bool = False) -> RenderableType:
     """Rows with the value on one line and the paired claim below it, and footnotes that say why a dash is a dash."""
     names = columns(rows, full=full)
+    seen = baselines_of(rows)
     grid = Grid(
         TableColumn.of("candidate", [_name(row) for row in rows]),
-        [TableColumn.of(one_line(title(name)), [_cell(row, name) for row in rows]) for name in names],
+        [TableColumn.of(one_line(title(name)), [_cell(row, name, seen) for row in rows]) for name in names],
     )
     notes = [Text(one_line(note), style="dim") for note in footnotes(rows, names)]
     return Group(grid, *notes)
@@ -134,8 +136,8 @@ def name_lines(name: str) -> Lines:
     return [(shown[at : at + LONGEST_NAME], "bold") for at in range(0, max(1, len(shown)), LONGEST_NAME)]
 
 
-def _cell(row: Row, name: str) -> Lines:
-    lines = cell_lines(row, name)
+def _cell(row: Row, name: str, seen: Baselines) -> Lines:
+    lines = cell_lines(row, name, seen)
     styles = ("", _style(name, verdict_of(row, name)), *["dim"] * len(lines))
     return list(zip(lines, styles, strict=False))
 

@@ -10,7 +10,8 @@ class Verdict(Spec):
 
     verdict: faster | slower | lower | higher | same | undecided for costs, and degraded | equivalent | improved |
     inconclusive for task metrics. `reason` says why nothing more can be said. The `clean_` ratio is over undisturbed rounds
-    only, where some were disturbed; the verdict is on all.
+    only, where some were disturbed; the verdict is on all. `baseline_value` is what the baseline took in the blocks that
+    the ratio is of.
 
     Of task metrics: `p_value` is of a difference, `p_adjusted` of the same among all of the run (Holm), `p_equivalent` of
     TOST at the declared `margin`, adjusted likewise. `smallest_detectable` is the difference that these samples would show
@@ -36,6 +37,7 @@ class Verdict(Spec):
     num_beneficial: int | None = None
     noise: float | None = None
     is_log: bool = False
+    baseline_value: float | None = None
     clean_ratio: float | None = None
     clean_low: float | None = None
     clean_high: float | None = None

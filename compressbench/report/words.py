@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from compressbench.core.names import listed
-from compressbench.core.units import humanize, significant, three_digits
+from compressbench.core.units import grouped, humanize, significant, three_digits
+from compressbench.report.own_baseline import NOTICEABLE, Baselines, own_value, ranges, together
 from compressbench.report.quality_words import WORST, quality_lines, quality_notes, stratum_lines, worst_stratum
-from compressbench.report.rows import Cell, Row
+from compressbench.report.rows import NOT_ASKED, Cell, Row
 from compressbench.report.speed_numbers import NO_GENERATION, NO_SERVER
 from compressbench.report.verdict import Verdict
 
@@ -55,7 +56,12 @@ TITLES = {
 }
 SHORT = ("peak_memory_bytes", "disk_bytes", "sparsity")
 _SPEEDS = {"offline": ("throughput_per_s",), "server": ("max_rate_per_s", "latency_p50_s")}
+_OF_UNDECIDED = (
+    "An undecided or same latency shows the interval of its speed, in times the baseline's; an energy or a rate that of "
+    "its ratio to the baseline's."
+)
 _MARKS = {"estimated": " (est.)", "modelled": " (model)"}
+_RATES = {"throughput_per_s": "samples", "output_tokens_per_s": "tokens", "max_rate_per_s": "requests"}
 _SHARES = {"sparsity", "mbu", "mfu"}
 
 
@@ -69,7 +75,7 @@ def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
     """The names to show: the rows' metrics, then costs; `full` shows every name."""
     metrics = [*worst_stratum(rows), *dict.fromkeys(name for row in rows for name in row.metrics)]
     if full:
-        return [*metrics, *(name for name in TITLES if any(_is_asked(row.cells.get(name)) for row in rows))]
+        return [*metrics, *(name for name in TITLES if _is_asked_of_any(rows, name))]
     speeds = dict.fromkeys(name for row in rows for name in _SPEEDS.get(row.scenario, ("latency_p50_s",)))
     energy = "energy_j_per_inference"
     if _is_there(rows, "ttft_p50_s"):
@@ -77,19 +83,24 @@ def columns(rows: Sequence[Row], *, full: bool = False) -> list[str]:
         energy = "energy_j_per_output_token"
         if _is_there(rows, "mbu"):  # it is what limits a decode step
             speeds["mbu"] = None
-    return [*metrics, *speeds, energy, *SHORT]
+    return [*metrics, *(name for name in (*speeds, energy, *SHORT) if _is_asked_of_any(rows, name))]
 
 
 def _is_there(rows: Sequence[Row], name: str) -> bool:
     return any(name in row.cells and row.cells[name].value is not None for row in rows)
 
 
-def cell_lines(row: Row, name: str) -> list[str]:
-    """The lines of one cell: the value, then what may be claimed of it against the baseline."""
+def cell_lines(row: Row, name: str, baselines: Baselines | None = None) -> list[str]:
+    """The lines of one cell: the value, then what may be claimed of it against the baseline. Beside `baselines`, the rows
+    that a reader sees, the one that ran beside this row stands before an arrow where its value is another.
+    """
     if name == WORST:
         return stratum_lines(row)
     cell, verdict = row.cells.get(name), row.against_baseline.get(name)
     value = "" if cell is None else value_text(name, cell)
+    own = None if cell is None or baselines is None else own_value(row, name, baselines)
+    if own is not None and cell is not None:
+        value = together(value_text(name, cell.model_copy(update={"value": own, "kind": ""})), value)
     return [value, *(quality_lines(row, name) if name in row.metrics else claim_lines(name, verdict))]
 
 
@@ -100,9 +111,17 @@ def verdict_of(row: Row, name: str) -> Verdict | None:
     return row.against_baseline.get(name)
 
 
+def _is_asked_of_any(rows: Sequence[Row], name: str) -> bool:
+    """A row that failed says nothing of what was asked, unless all did."""
+    asked = [row for row in rows if row.status == "ok"] or rows
+    return any(_is_asked(row.cells.get(name)) for row in asked)
+
+
 def _is_asked(cell: Cell | None) -> bool:
-    """Whether a number could be there: no times of tokens where nothing is generated, no rates without a server."""
-    return cell is not None and cell.reason not in (NO_GENERATION, NO_SERVER)
+    """Whether a number could be there: no times of tokens where nothing is generated, no rates without a server, none of
+    which the recipe has no meter.
+    """
+    return cell is not None and cell.reason not in (NO_GENERATION, NO_SERVER) and not cell.reason.startswith(NOT_ASKED)
 
 
 def value_text(name: str, cell: Cell) -> str:
@@ -117,6 +136,8 @@ def value_text(name: str, cell: Cell) -> str:
         text = humanize(cell.value, "B").replace("B", "").strip()
     elif name == "effective_bits":
         text = f"{cell.value:.2f}"
+    elif name in _RATES:
+        text = f"{grouped(cell.value)} {_RATES[name]}/s"
     else:
         text = humanize(cell.value, cell.unit) if cell.unit else significant(cell.value, 4)
     return text + _MARKS.get(cell.kind, "")
@@ -167,8 +188,9 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
         lines += [f"{mark}: {kind}, not measured; {source}" for source in sources]
     lines += quality_notes(rows)
     speed = [verdict for _, name, verdict in verdicts if name in ("latency_p50_s", "throughput_per_s")]
-    if any(verdict.verdict in ("undecided", "same") for verdict in speed):
-        lines.append("An undecided or same latency shows the interval of its speed, in times the baseline's.")
+    if any(verdict.verdict in ("undecided", "same") and verdict.low != verdict.high for _, _, verdict in verdicts):
+        lines.append(_OF_UNDECIDED)
+    lines += ranges_note(ranges(rows, names), {name: cell.unit for _, name, cell in cells})
     noises = [verdict.noise for verdict in speed if verdict.noise is not None]
     if noises:
         lines.append(
@@ -176,6 +198,21 @@ def footnotes(rows: Iterable[Row], names: Sequence[str]) -> list[str]:
             f"differs by up to {100 * max(noises):.1f} % in speed; smaller effects are undecided."
         )
     return lines
+
+
+def ranges_note(found: Mapping[str, tuple[float, float]], units: Mapping[str, str]) -> list[str]:
+    """What is told of baselines that ran again beside each candidate; nothing where they are as the baseline's row says."""
+    if not found:
+        return []
+    texts = {
+        name: [value_text(name, Cell(value=value, unit=units.get(name, ""))) for value in bounds]
+        for name, bounds in found.items()
+    }
+    parts = ", ".join(f"{title(name)} {together(low, high, ' to ')}" for name, (low, high) in texts.items())
+    return [
+        f"The baseline was measured again beside every candidate: {parts}. Each ratio is against the one that ran beside "
+        f"it; one that is more than {100 * NOTICEABLE:.0f} % off the baseline's row stands before an arrow."
+    ]
 
 
 def _mark(verdict: Verdict) -> str:

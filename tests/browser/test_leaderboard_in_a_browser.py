@@ -259,7 +259,7 @@ def test_costs_are_plotted_against_the_baseline_or_as_measured(index: Path, watc
 
 def test_names_of_strangers_stay_text(hostile_index: Path, watched: Any) -> None:
     page = watched(hostile_index)
-    page.wait_for_selector("canvas")
+    page.wait_for_selector("#plots figcaption")
     shown = names(page) + page.locator("#unranked tbody th a").all_inner_texts()
     assert {each for each in HOSTILE if each.isprintable()} <= set(shown)
     assert page.title() == "<i>Title</i>"
@@ -321,3 +321,87 @@ def test_many_groups_are_chosen_from_a_list(large_index: Path, watched: Any) -> 
     page.get_by_text("1 of 1 rows").wait_for()
     assert "CPU 0" in page.locator("#group-subtitle").inner_text()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
+def head(index: Path) -> dict[str, Any]:
+    text = (index.parent / "data" / "board.js").read_text()
+    found: dict[str, Any] = json.loads(text.removeprefix("compressbench.board=").removesuffix(";\n"))
+    return found
+
+
+@pytest.mark.parametrize("width", [1400, 1024])
+@pytest.mark.parametrize("title", ["llama-125m-cpu-decoding", "all-methods-cpu", "shakespeare-cpu-decoding"])
+def test_no_page_scrolls_sideways_and_the_picker_stays_on_it(index: Path, watched: Any, title: str, width: int) -> None:
+    page = watched(index, fragment=group(index, title), width=width)
+    page.wait_for_selector("canvas")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    picker = page.get_by_role("combobox", name="Group").bounding_box()
+    assert picker["x"] + picker["width"] <= width
+
+
+def test_the_first_group_is_the_one_of_the_most_ranked_rows(index: Path, watched: Any) -> None:
+    board = head(index)
+    page = watched(index)
+    assert page.locator("#group-title").inner_text() == board["groups"][board["first"]]["title"] == "all-methods-cpu"
+    assert page.get_by_role("combobox", name="Group").input_value() == str(board["first"])
+
+
+def test_a_plot_without_a_point_has_no_axes_and_a_cost_that_nobody_asked_for_no_plot(index: Path, watched: Any) -> None:
+    page = watched(index, fragment=group(index, "quickstart"))
+    page.locator("canvas").nth(3).wait_for()
+    page.get_by_role("searchbox").fill("no row is called so")
+    page.get_by_text("No row that is shown has both numbers.").nth(3).wait_for()
+    assert page.locator("canvas").count() == 0
+    page = watched(index, fragment=group(index, "llama-125m-cpu-decoding"))
+    page.locator("canvas").nth(2).wait_for()
+    assert "energy" not in page.locator("#plots, #unranked thead").all_inner_texts()
+    assert page.locator(".plot:visible").count() == 3
+
+
+def test_costs_against_the_baseline_are_offered_only_where_a_plot_shows_them(index: Path, watched: Any) -> None:
+    for title, is_offered in (("quickstart", True), ("llama-125m-cpu-decoding", False)):
+        page = watched(index, fragment=group(index, title))
+        page.locator("canvas").first.wait_for()
+        assert page.locator("#axes-label").is_visible() == is_offered
+        read = "Chart.getChart(document.querySelector('canvas')).options.scales.x.title.text"
+        assert ("× baseline" in page.evaluate(read)) == is_offered
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("title", ["quickstart", "shakespeare-cpu-decoding", "all-methods-cpu", "minilm-cpu-runtimes"])
+def test_what_to_deploy_is_named_in_every_plot_that_draws_it_beside_its_own_mark(
+    index: Path, watched: Any, title: str, width: int
+) -> None:
+    page = watched(index, fragment=group(index, title), width=width)
+    page.wait_for_timeout(800)
+    page.locator("canvas").first.wait_for()
+    name = page.locator("#answer .choice").inner_text()
+    plots = page.evaluate("""(name) => [...document.querySelectorAll("canvas")].map((canvas) => {
+      const chart = Chart.getChart(canvas);
+      const points = chart.data.datasets.flatMap((dataset) => dataset.data);
+      const marks = points.map((p) => [chart.scales.x.getPixelForValue(p.x), chart.scales.y.getPixelForValue(p.y)]);
+      return {names: chart.names, marks, area: chart.chartArea, isDrawn: points.some((p) => p.row.name === name)};
+    })""", name)  # fmt: skip
+    drawn = [plot for plot in plots if plot["isDrawn"]]
+    assert len(drawn) >= 3
+    for plot in drawn:
+        assert [each["name"] for each in plot["names"]].count(name) == 1
+        for each in plot["names"]:
+            box, area = each["box"], plot["area"]
+            assert area["left"] <= box["left"]
+            assert box["right"] <= area["right"] + 1
+            nearest = min(distance(box, mark) for mark in plot["marks"])
+            assert distance(box, each["mark"]) <= nearest + (10 if each["name"] == name else 0.01)
+
+
+def distance(box: dict[str, float], mark: list[float]) -> float:
+    """Of a point from a rectangle, in pixels."""
+    x, y = mark
+    aside = max(box["left"] - x, 0, x - box["right"])
+    return float((aside**2 + max(box["top"] - y, 0, y - box["bottom"]) ** 2) ** 0.5)
+
+
+def test_a_note_says_over_what_the_baseline_ranged(index: Path, watched: Any) -> None:
+    page = watched(index, fragment=group(index, "quickstart"))
+    assert page.locator("#notes").inner_text().startswith("The baseline was measured again beside every candidate: ")
+    assert page.locator("#ranked tbody tr", has_text="bf16").first.inner_text().count("→") >= 1

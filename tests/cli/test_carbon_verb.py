@@ -107,6 +107,18 @@ def test_without_the_hardware_the_total_is_partial_and_not_smaller(capsys: pytes
     assert "without embodied" in printed
 
 
+def test_a_sheet_looks_as_the_tables_of_other_verbs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(["carbon", str(EXAMPLE), *FLAGS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rules = [at for at, line in enumerate(lines) if line and set(line) == {"─"}]
+    assert rules
+    assert all(lines[at - 1].startswith("candidate") for at in rules)
+    assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
+
+
 def test_every_input_has_its_kind_source_and_year(capsys: pytest.CaptureFixture[str]) -> None:
     found = asked(capsys, str(EXAMPLE), "--region", "DEU")
     assert set(found["inputs"]["grid"]) == {"value", "low", "high", "unit", "kind", "source", "year", "reason"}

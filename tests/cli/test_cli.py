@@ -148,6 +148,17 @@ def test_the_plan_for_people_has_every_cell(
     assert "In all about" in out
 
 
+def test_the_plan_of_a_model_that_is_not_here_has_no_duration_rather_than_a_vague_one(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe.write_text(GOOD.replace("embedded:shakespeare-lm", "nobody/has-this-model, revision: " + "0" * 40))
+    code, out, _ = said(capsys, "plan", recipe)
+    assert code == 0
+    assert "How long it takes in all can't be told before the model is on this machine." in out
+    assert "within a factor" not in out
+    assert "about unknown" not in out
+
+
 def test_list_has_every_name_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(said(capsys, "list", "--json")[1])
     assert set(data) == {"methods", "tasks", "runtimes", "meters"}
@@ -241,7 +252,7 @@ def test_show_has_every_number_with_its_source(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     out = said(capsys, "show", INT8)[1]
-    for words in ("int8-dynamic", "92.87 %", "91.91 %", "4.00 ms", "a made-up meter", "estimated", "steady: yes"):
+    for words in ("int8-dynamic", "92.87 %", "91.91, ", "4.00 ms", "a made-up meter", "estimated", "steady: yes"):
         assert words in out
     data = json.loads(said(capsys, "show", INT8, "--json")[1])
     assert Record.model_validate(data).candidate == "int8-dynamic"

@@ -124,3 +124,19 @@ def test_a_hostile_name_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture
             assert "<b>" not in printed
         if form == "terminal":
             assert "[red]=x|<b>[-red] [31m" in printed
+
+
+@pytest.mark.parametrize("form", ["terminal", "md"])
+def test_a_row_that_is_better_only_over_several_steps_says_so_itself(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = Path(__file__).parent.parent.parent / "results" / "quickstart"
+    assert call(["frontier", str(folder), "--format", form]) == 0
+    out = capsys.readouterr().out
+    if form == "md":
+        row = next(line for line in out.splitlines() if line.startswith("| **int8-dynamic**"))
+    else:
+        row = out.partition("row of the front")[2].partition("int8-dynamic  ")[2].partition("NOT RANKED")[0]
+    assert "no gain shown" in row
+    assert "+1.07 pp over 4-layers-distilled-int8 shown" in row

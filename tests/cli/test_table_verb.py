@@ -125,3 +125,77 @@ def test_the_gate_on_strata_reads_the_same_rows(folder: Path, capsys: Output, mo
     assert call(["table", str(folder), "--max-stratum-drop", "0.05"]) == 2
     assert capsys.readouterr().err.count("inconclusive int8") == 5
     assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("however")
+@pytest.mark.parametrize("verb", ["table", "leaderboard", "recommend", "pareto", "frontier"])
+def test_a_folder_without_a_readable_record_is_an_error(
+    verb: str, folder: Path, capsys: Output, tmp_path: Path
+) -> None:
+    for path in folder.glob("*.json"):
+        path.write_bytes(path.read_bytes()[:2000])
+    (folder / "notes.json").write_text('{"some": "notes"}')
+    more = ["--out", str(tmp_path / "site")] if verb == "leaderboard" else []
+    assert call([verb, str(folder), *more]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert f"{folder}: 0 of 16 files could be read. The warnings above say why" in said.err
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.usefixtures("however")
+def test_json_files_that_are_no_records_are_named(folder: Path, capsys: Output) -> None:
+    (folder / "artefacts").mkdir()
+    for name in ("table.json", "artefacts/config.json"):
+        (folder / name).write_text("{}")
+    assert call(["table", str(folder)]) == 0
+    assert not capsys.readouterr().err
+    (folder / "notes.json").write_text('{"some": "notes"}')
+    assert call(["table", str(folder)]) == 0
+    expected = f"warning: skipped: 1 JSON file is no record (they have no schema_version): {folder / 'notes.json'}"
+    assert capsys.readouterr().err.strip() == expected.replace("they have", "it has")
+    for number in range(6):
+        (folder / f"a{number}.json").write_text("[]")
+    assert call(["table", str(folder)]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("warning: skipped: 7 JSON files are no records (they have no schema_version): ")
+    assert err.strip().endswith("a4.json, and 2 more")
+
+
+@pytest.mark.usefixtures("however")
+@pytest.mark.parametrize("form", ["terminal", "md"])
+def test_older_rows_are_counted_and_other_conditions_are_not_older(form: str, folder: Path, capsys: Output) -> None:
+    store = RecordStore(folder)
+    again, longer = "20261201T000000.000000Z", {"scenario": "single-stream", "batch_size": 1, "sequence_length": 128}
+    said = build.recipe(("int8", "int4"), name="recipe-1")
+    for name in ("baseline", "int8"):
+        store.append(build.record(name, run_id=again, recipe=said))
+        store.append(build.record(name, run_id="20261202T000000.000000Z", recipe=said, workload=longer))
+    assert call(["table", str(folder), "--format", form]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    # the older baseline stays beside int4, which was not measured again
+    assert out.count("recipe-1 ·") == 2
+    assert "1 row of an older run is left out" in out
+    assert call(["table", str(folder), "--format", form, "--all"]) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_a_leaderboard_says_how_many_older_rows_it_leaves_out(folder: Path, capsys: Output, tmp_path: Path) -> None:
+    said = build.recipe(("int8", "int4"), name="recipe-1")
+    for name in ("baseline", "int8", "int4"):
+        RecordStore(folder).append(build.record(name, run_id="20261201T000000.000000Z", recipe=said))
+    assert call(["leaderboard", str(folder), "--out", str(tmp_path / "site")]) == 0
+    assert "3 rows of older runs are left out" in (tmp_path / "site" / "index.html").read_text()
+    assert "3 rows of older runs are left out" in (tmp_path / "site" / "table.md").read_text()
+    assert json.loads((tmp_path / "site" / "table.json").read_text())["num_older"] == 3
+    capsys.readouterr()
+
+
+def test_rows_of_one_heading_stand_apart_where_other_conditions_differ(folder: Path, capsys: Output) -> None:
+    other = build.environment(cpu_flags=("avx2",))
+    for name in ("baseline", "int8"):
+        said = build.recipe(("int8", "int4"), name="recipe-1")
+        RecordStore(folder).append(build.record(name, run_id="20261201T000000.000000Z", recipe=said, environment=other))
+    assert call(["table", str(folder), "--format", "md"]) == 0
+    tables = [part for part in capsys.readouterr().out.split("### ") if part.startswith("recipe-1 ")]
+    assert [each.count("**int8**") for each in tables] == [1, 1]

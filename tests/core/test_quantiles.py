@@ -110,6 +110,9 @@ def test_a_refusal_for_clusters_says_how_many_calls_like_these_would_do() -> Non
     )
     assert match is not None
     assert int(match[1]) == found.num_effective
+    drifting = summarize_quantile([float(index) for index in range(20)], 0.95)
+    assert drifting.num_effective == 1
+    assert "20 calls, worth 1 independent one, are too few" in drifting.reason
     assert int(match[2]) == math.ceil(72 * 400 / found.num_effective)
 
 

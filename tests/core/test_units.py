@@ -73,6 +73,7 @@ def test_there_is_always_a_prefix_that_keeps_the_number_below_1000(value: float)
         (999_499, "B", "999 kB"),
         (0.0, "J", "0 J"),
         (12.34, "1/s", "12.3/s"),
+        (49276.3, "1/s", "49,276/s"),
         (0.0123, "J/inference", "12.3 mJ"),
         (float("nan"), "s", "nan s"),
         (3.0, "", "3.00"),

@@ -14,7 +14,7 @@ from compressbench.core.errors import RecordError
 from compressbench.records.record import Record
 from compressbench.records.store import RecordStore, read_records
 from compressbench.report import index, plain
-from compressbench.report.catalog import Catalog, Only, newest, open_catalog, within
+from compressbench.report.catalog import Catalog, Only, newest, older_words, open_catalog, within
 from compressbench.report.figures import contender_of
 from compressbench.report.rows import CELL_NAMES, rows_of
 from compressbench.report.sources import IndexedRows, ReadRows
@@ -127,7 +127,11 @@ def test_the_texts_of_an_index_make_the_tables_of_its_rows(tmp_path: Path, monke
 
 
 def newest_of(records: list[Record]) -> list[Record]:
-    return [records[at] for at in newest([entry_of(record) for record in records])]
+    return [records[at] for at in newest(entries_of(records))]
+
+
+def entries_of(records: list[Record]) -> list[Entry]:
+    return [entry_of(record, row) for record, row in zip(records, rows_of(records), strict=True)]
 
 
 def test_the_newest_are_those_of_the_newest_run_with_the_baselines_they_were_paired_with() -> None:
@@ -145,6 +149,20 @@ def test_the_newest_are_those_of_the_newest_run_with_the_baselines_they_were_pai
     elsewhere = build.record("b", recipe=said, run_id=runs[2], environment=build.environment(cpu_model="Another"))
     assert newest_of([*records, elsewhere])[-1] is elsewhere
     assert [each.candidate for each in newest_of([*records, elsewhere])].count("b") == 2, "each machine has its own"
+    longer = {"scenario": "single-stream", "batch_size": 1, "sequence_length": 128}
+    asked = build.record("b", recipe=said, run_id=runs[2], workload=longer)
+    assert [each.candidate for each in newest_of([*records, asked])].count("b") == 2, "and so has each workload"
+    of_old_code = [of("a", 0).model_copy(update={"schema_version": 4}), of("a", 1)]
+    assert newest_of(of_old_code) == of_old_code[1:], "how records were written asks for nothing"
+
+
+def test_how_many_older_rows_were_left_out_is_said(tmp_path: Path) -> None:
+    write(tmp_path, a_run(EARLY, int8=60) + a_run(LATE, int8=61))
+    assert open_catalog([tmp_path]).num_older == 2
+    assert open_catalog([tmp_path], all_runs=True).num_older == 0
+    assert older_words(0) == ""
+    assert older_words(1).startswith("1 row of an older run is left out")
+    assert older_words(2_000).startswith("2,000 rows of older runs are left out")
 
 
 def latest(records: list[Record]) -> list[Record]:
@@ -174,7 +192,7 @@ def test_the_newest_rows_are_the_latest_records() -> None:
             for run in range(choose.randrange(1, 5))
             for name in choose.choices("ab", k=choose.randrange(1, 4))
         ]
-        entries: list[Entry] = [entry_of(record) for record in records]
+        entries = entries_of(records)
         places = {id(record): at for at, record in enumerate(records)}
         assert newest(entries) == [places[id(record)] for record in latest(records)]
 

@@ -12,7 +12,7 @@ from compressbench.core.errors import NotComparableError
 from compressbench.records.record import Record
 from compressbench.records.store import Located
 from compressbench.report.catalog import Catalog, catalog_of
-from compressbench.report.groups import differing_conditions, groups_of, one_group, shown_apart
+from compressbench.report.groups import differing_conditions, groups_of, models_of, one_group, one_model, shown_apart
 
 
 def catalog(*records: Record) -> Catalog:
@@ -64,7 +64,38 @@ def test_conditions_of_a_hostile_record_stay_on_one_line() -> None:
     found = catalog(on("A\x1b[31m\n"), on("B\u202e", recipe=build.recipe(name="x\x1b[2J")))
     with pytest.raises(NotComparableError) as caught:
         one_group(found, found.contenders())
-    assert str(caught.value).isprintable()
+    assert all(line.isprintable() for line in str(caught.value).split("\n"))
+
+
+def test_the_keys_to_choose_from_stand_one_a_line_and_many_values_are_not_listed() -> None:
+    found = catalog(*(on(name) for name in "ABCDE"), on("A"))
+    with pytest.raises(NotComparableError) as caught:
+        one_group(found, found.contenders())
+    head, *lines = str(caught.value).split("\n")
+    assert head == (
+        "example: 6 rows fall into 5 groups that can't be ranked together (got hardware, each of several values). "
+        "Choose one, or rank them all the same with --force:"
+    )
+    keys = [each[0].comparability_key for each in groups_of(found.contenders()).values()]
+    assert sorted(lines) == sorted(
+        f"  --key {key}  example: {'2 rows' if at == 0 else '1 row'}, 2026-11-22" for at, key in enumerate(keys)
+    )
+
+
+def test_models_are_told_apart_by_their_baselines() -> None:
+    other = build.recipe(name="other", model={"id": "embedded:tiny-banking77"})
+    tiny = build.record(recipe=other, run_id="20261123T074513.926665Z")
+    found = catalog(on("A"), tiny.model_copy(update={"environment": on("A").environment}))
+    assert len(groups_of(found.contenders())) == 1
+    assert len(models_of(found.contenders())) == 2
+    assert one_model(found.contenders()[:1]) == ""
+    with pytest.raises(
+        NotComparableError, match="2 rows are of 2 models, and nothing is asked of their quality"
+    ) as caught:
+        one_model(found.contenders())
+    assert "--goal accuracy:threshold=LIMIT" in caught.value.do
+    assert "--recipe example or --recipe other" in caught.value.do
+    assert one_model(found.contenders(), force=True).startswith("NOT COMPARABLE, forced: these rows are of 2 models")
 
 
 @pytest.mark.parametrize(

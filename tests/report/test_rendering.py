@@ -137,7 +137,10 @@ def test_a_claim_reads_as_people_say_it(name: str, given: Verdict | None, lines:
         ("effective_bits", 8.125, "measured", "8.12"),
         ("energy_j_per_inference", 0.0123, "estimated", "12.3 mJ (est.)"),
         ("energy_j_per_inference", 0.0123, "modelled", "12.3 mJ (model)"),
-        ("throughput_per_s", 250.0, "measured", "250/s"),
+        ("throughput_per_s", 250.0, "measured", "250 samples/s"),
+        ("throughput_per_s", 49_276.3, "measured", "49,276 samples/s"),
+        ("output_tokens_per_s", 1234.5, "measured", "1,234 tokens/s"),
+        ("max_rate_per_s", 12.34, "estimated", "12.3 requests/s (est.)"),
         ("perplexity", 21.083, "measured", "21.08"),
         ("latency_p50_s", None, "", "—"),
     ],
@@ -205,6 +208,23 @@ def test_the_heading_says_under_which_conditions_the_numbers_hold() -> None:
     seen = {conditions(record.model_copy(update=each)) for each in changed}
     assert len(seen | {conditions(record)}) == 5
     assert any("32 tokens and 8 generated" in each for each in seen)
+    assert any("Example CPU, 1 thread ·" in each for each in seen)
+    tried = {"scenario": "offline", "batch_size": 32, "batch_sizes": [1, 8, 32], "sequence_length": 32}
+    sweep = record.model_copy(update={"workload": {**tried, "latency_limit_s": 0.05}})
+    assert conditions(sweep).endswith(" · offline, best batch of 1, 8, 32, 32 tokens within 50.0 ms")
+    clicks = build.accuracy().model_copy(update={"task": "click-prediction"})
+    assert conditions(record.model_copy(update={"scores": (clicks,)})).endswith(" · single-stream, batch 1")
+
+
+def test_what_an_undecided_cost_shows_is_said_of_energy_too() -> None:
+    undecided = build.interleaved(build.noisy(0.010, 0.3, seed=1), build.noisy(0.0101, 0.3, seed=2))
+    rows = rows_of(build.run_of({"x": build.record("x", measurement=undecided)}))
+    notes = [note for note in footnotes(rows, ["energy_j_per_inference"]) if note.startswith("An undecided or same")]
+    assert notes == [
+        "An undecided or same latency shows the interval of its speed, in times the baseline's; an energy or a rate that "
+        "of its ratio to the baseline's."
+    ]
+    assert not [note for note in footnotes(rows, ["disk_bytes"]) if note.startswith("An undecided")]
 
 
 def cells_of(markdown: str) -> list[tuple[str, list[Any]]]:
@@ -277,3 +297,22 @@ def test_a_negative_number_stays_a_number_in_the_csv() -> None:
 def test_no_rows_are_an_empty_table() -> None:
     assert json.loads(to_json([])) == []
     assert len(to_csv([]).splitlines()) == 1
+
+
+def test_a_column_that_no_recipe_asked_for_is_hidden_and_one_that_lacks_its_numbers_is_not() -> None:
+    meters = [{"use": "latency"}, {"use": "size"}]
+    said = build.recipe(("x", "broken"), meters=meters)
+    measured = build.interleaved(0.01, 0.01, energy_w=None)
+    sizes = tuple(each for each in build.readings() if each.name != "peak_memory_bytes")
+    records = [
+        *(build.record(name, recipe=said, measurement=measured, readings=sizes) for name in ("baseline", "x")),
+        build.failed("broken", recipe=said),
+    ]
+    rows = rows_of(records)
+    assert columns(rows) == ["accuracy", "latency_p50_s", "disk_bytes", "sparsity"]
+    assert not {"energy_j_per_inference", "peak_memory_bytes"} & set(columns(rows, full=True))
+    assert not any("does not ask" in note for note in footnotes(rows, columns(rows)))
+    asked = [each.model_copy(update={"recipe": build.recipe(("x", "broken"))}) for each in records]
+    assert {"energy_j_per_inference", "peak_memory_bytes"} <= set(columns(rows_of(asked)))
+    one_asked = rows_of([records[0], build.record("x", run_id="20261201T000000.000000Z")])
+    assert {"energy_j_per_inference", "peak_memory_bytes"} <= set(columns(one_asked))

@@ -49,7 +49,7 @@ class Group(NamedTuple):
     """Rows of one comparability key, the best first. `metric` is the headline one, `plots` the costs that are drawn against
     it, `units` are those of the metrics. `paired` are the quantities in which all rows stand against one baseline, so that
     their ratios to it can be compared. `answer_id` is the row to deploy, "" if there is none, `answer` says why, under the
-    heading `answer_label`, and `answer_rule` by which rule.
+    heading `answer_label`, and `answer_rule` by which rule. `notes` are what all its numbers need to be read.
     """
 
     key: str
@@ -67,19 +67,38 @@ class Group(NamedTuple):
     answer_id: str
     answer_label: str
     answer_rule: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_recipes(self) -> bool:
+        """Whether a candidate's name needs its recipe's beside it."""
+        return len({place.contender.recipe for place in self.places}) > 1
+
+    @property
+    def answer_name(self) -> str:
+        """Of what to deploy, "" if there is none."""
+        chosen = (place.contender for place in self.places if self.answer_id and place.id == self.answer_id)
+        names = (f"{each.recipe}: {each.candidate}" if self.has_recipes else each.candidate for each in chosen)
+        return next(names, "")
 
     @property
     def answer_text(self) -> str:
         """With the name of what to deploy in front."""
-        chosen = [place.contender.candidate for place in self.places if self.answer_id and place.id == self.answer_id]
-        return f"{chosen[0]}: {self.answer}" if chosen else self.answer
+        return f"{self.answer_name}: {self.answer}" if self.answer_name else self.answer
 
 
 class Board(NamedTuple):
     title: str
     groups: tuple[Group, ...]
     unreadable: tuple[str, ...]
+    num_older: int = 0
 
     @property
     def num_rows(self) -> int:
         return sum(len(group.places) for group in self.groups)
+
+    @property
+    def first_shown(self) -> int:
+        """The group that a reader sees first: of the most ranked rows, of as many the newest."""
+        ranked = [sum(group.metric in place.ranks for place in group.places) for group in self.groups]
+        return ranked.index(max(ranked)) if ranked else 0

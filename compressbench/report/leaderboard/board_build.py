@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from compressbench.core.dominance import front_probabilities
 from compressbench.core.ranking import ranking
 from compressbench.core.spec import content_hash
+from compressbench.core.units import unit_of
 from compressbench.records.store import stem_of
 from compressbench.report.catalog import Catalog
 from compressbench.report.figures import Contender, is_timed, names_in
@@ -16,9 +17,12 @@ from compressbench.report.groups import groups_of
 from compressbench.report.leaderboard.answer import LABELS, NEEDED, answer_of
 from compressbench.report.leaderboard.badges import badges_of, kind_of
 from compressbench.report.leaderboard.board import Board, Group, Place, Rank
-from compressbench.report.leaderboard.cell_text import cell_text
+from compressbench.report.leaderboard.cell_text import CellText, cell_text
 from compressbench.report.leaderboard.group_title import subtitle_of, title_of
+from compressbench.report.own_baseline import bounds, told_apart
 from compressbench.report.positions import Standing, standing
+from compressbench.report.rows import NOT_ASKED
+from compressbench.report.words import ranges_note
 
 _SPEEDS = ("throughput_per_s", "max_rate_per_s", "latency_p50_s", "ttft_p50_s", "tpot_p50_s")
 _ENERGIES = ("energy_j_per_output_token", "energy_j_per_inference")
@@ -35,12 +39,13 @@ def board_of(catalog: Catalog, title: str, *, recipe: str = "") -> Board:
     ids, found = _ids(contenders), groups_of(contenders)
     newest = sorted(found, key=lambda key: max(each.run_id for each in found[key]), reverse=True)
     groups = tuple(_group(found[key], catalog, ids) for key in newest)
-    return Board(title, groups, tuple(each.reason for each in catalog.unreadable))
+    return Board(title, groups, tuple(each.reason for each in catalog.unreadable), catalog.num_older)
 
 
 def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, str]) -> Group:
     # the conditions are those of all; units and the scenario are best read from a row that succeeded
-    row = catalog.row(next((each.at for each in contenders if each.status == "ok"), contenders[0].at))
+    at = next((each.at for each in contenders if each.status == "ok"), contenders[0].at)
+    row = catalog.row(at)
     metrics = tuple(names_in(contenders))
     costs = costs_of(contenders, row.scenario)
     units = {name: row.cells[name].unit if name in row.cells else "" for name in metrics}
@@ -51,7 +56,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
     return Group(
         key=contenders[0].comparability_key,
         title=title_of(contenders),
-        subtitle=subtitle_of(contenders, row),
+        subtitle=subtitle_of(contenders, next(catalog.texts("heading", [at]))),
         conditions=row.conditions,
         metric=metric,
         metrics=metrics,
@@ -64,6 +69,7 @@ def _group(contenders: Sequence[Contender], catalog: Catalog, ids: Mapping[int, 
         answer_id="" if answer.at is None else ids[answer.at],
         answer_label=LABELS[answer.verdict],
         answer_rule=answer.rule,
+        notes=tuple(_notes(contenders, costs)),
     )
 
 
@@ -76,12 +82,46 @@ def costs_of(contenders: Sequence[Contender], scenario: str) -> tuple[str, ...]:
     )
     speeds += ["ttft_p50_s", "tpot_p50_s"] if generates else []
     energy = _ENERGIES[0] if generates and _ENERGIES[0] in there else _ENERGIES[1]
-    return (*speeds, energy, *_SIZES)
+    return tuple(name for name in (*speeds, energy, *_SIZES) if _is_asked(contenders, name))
+
+
+def _is_asked(contenders: Sequence[Contender], name: str) -> bool:
+    """A row that failed says nothing of what was asked, unless all did."""
+    asked = [each for each in contenders if each.status == "ok"] or contenders
+    return any(name in each.figures and not each.figures[name].reason.startswith(NOT_ASKED) for each in asked)
 
 
 def _plots(costs: Sequence[str]) -> tuple[str, ...]:
-    """Four of them: the first speed, the energy, the memory and the size."""
-    return (costs[0], *costs[-3:])
+    """At most four of them: the first speed, the energy, the memory and the size."""
+    speeds = [name for name in costs if name in _SPEEDS]
+    return (*speeds[:1], *(name for name in costs if name not in speeds))
+
+
+def _notes(contenders: Sequence[Contender], costs: Sequence[str]) -> list[str]:
+    """Over what the baseline ranges, where it ran again beside each candidate and took another time."""
+    seen = _baselines(contenders)
+    found: dict[str, tuple[float, float]] = {}
+    for name in costs:
+        own = [each.figures[name].baseline_value for each in contenders if name in each.figures]
+        if any(_own(each, name, seen) is not None for each in contenders):
+            found[name] = bounds([*own, *(_value(each, name) for each in seen.values())])
+    return ranges_note(found, {name: unit_of(name) for name in found})
+
+
+def _own(contender: Contender, name: str, seen: Mapping[tuple[str, str], Contender]) -> float | None:
+    figure = contender.figures.get(name)
+    if figure is None or figure.value is None:
+        return None
+    return told_apart(figure.baseline_value, _value(seen.get((contender.run_id, contender.recipe)), name))
+
+
+def _baselines(contenders: Sequence[Contender]) -> dict[tuple[str, str], Contender]:
+    """By run and recipe."""
+    return {(each.run_id, each.recipe): each for each in contenders if each.is_baseline}
+
+
+def _value(contender: Contender | None, name: str) -> float | None:
+    return None if contender is None or name not in contender.figures else contender.figures[name].value
 
 
 def _order(place: Place, metric: str) -> tuple[int, int, int]:
@@ -98,10 +138,8 @@ def _places(
     costs = [name for name in standings if name not in units]
     with ThreadPoolExecutor(max_workers=1) as pool:  # numpy sorts draws while texts are made
         waiting = {pair: pool.submit(_front, *(standings[name] for name in pair)) for pair in pairs}
-        texts = [
-            {name: cell_text(name, figure, units) for name, figure in each.figures.items() if name in standings}
-            for each in contenders
-        ]
+        seen = _baselines(contenders)
+        texts = [_texts(each, seen.get((each.run_id, each.recipe)), units, standings) for each in contenders]
         ranks = {metric: _ranks(standings[metric]) for metric in units}
         fronts = {pair: each.result() for pair, each in waiting.items()}
     return [
@@ -117,6 +155,13 @@ def _places(
         )
         for at, each in enumerate(contenders)
     ]
+
+
+def _texts(
+    contender: Contender, baseline: Contender | None, units: Mapping[str, str], names: Iterable[str]
+) -> dict[str, CellText]:
+    figures = contender.figures
+    return {name: cell_text(name, figures[name], units, _value(baseline, name)) for name in names if name in figures}
 
 
 def _reasons(contender: Contender, at: int, standings: Mapping[str, Standing]) -> dict[str, str]:

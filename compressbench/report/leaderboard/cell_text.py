@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
 from compressbench.report.figures import Figure
+from compressbench.report.own_baseline import together, told_apart
 from compressbench.report.quality_words import signed
 from compressbench.report.words import DASH, claim_lines, title, value_text
 
@@ -53,12 +54,16 @@ def quantity_title(name: str) -> str:
     return one_line(title(name))
 
 
-def cell_text(name: str, figure: Figure, units: Mapping[str, str]) -> CellText:
-    """`units` are those of the metrics: a cost's is in its name."""
+def cell_text(name: str, figure: Figure, units: Mapping[str, str], shown: float | None = None) -> CellText:
+    """`units` are those of the metrics: a cost's is in its name. `shown` is the value in the baseline's row: where another
+    ran beside this row, it stands before an arrow.
+    """
     unit = units.get(name) if name in units else unit_of(name)
+    value = _text(name, figure.value, unit or "", figure.kind)
+    own = None if figure.value is None else told_apart(figure.baseline_value, shown)
     claim, claim_interval = _claim(name, figure, unit or "", is_metric=name in units)
     return CellText(
-        value=_text(name, figure.value, unit or "", figure.kind),
+        value=value if own is None else together(_text(name, own, unit or ""), value),
         interval=_interval(name, figure, unit or ""),
         claim=claim,
         claim_interval=claim_interval,

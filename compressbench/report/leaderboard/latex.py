@@ -33,6 +33,7 @@ _SPECIAL = {
     "µ": r"$\mu$",
     "·": r"$\cdot$",
     "…": r"\ldots{}",
+    "→": r"$\rightarrow$",
 }
 _NEXT = r" \\ "
 _DASHES = re.compile("-(?=-)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compressbench.core.names import one_line
 from compressbench.records.files import cannot_write, make_folder
-from compressbench.report.catalog import Catalog
+from compressbench.report.catalog import Catalog, older_words
 from compressbench.report.flips import flips
 from compressbench.report.leaderboard.board import Board
 from compressbench.report.leaderboard.site_data import ascii_json, date_of, group_data, index_data, json_of, script_of
@@ -146,6 +146,7 @@ def _pages(board: Board) -> Sequence[tuple[str, str]]:
         "num_rows": board.num_rows,
         "num_groups": len(board.groups),
         "newest": max((date_of(p.contender.run_id) for group in board.groups for p in group.places), default=""),
+        "older": older_words(board.num_older),
         "unreadable": [one_line(reason) for reason in board.unreadable],
     }
     names = [name for name in ("record.html", "index.html") if f"{name}.jinja" in environment.list_templates()]

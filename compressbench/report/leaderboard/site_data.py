@@ -37,6 +37,7 @@ def index_data(board: Board) -> dict[str, Any]:
         "title": one_line(board.title),
         "onFront": ON_FRONT,
         "badges": BADGE_MEANINGS,
+        "first": board.first_shown,
         "groups": [_head(group) for group in board.groups],
     }
 
@@ -54,7 +55,8 @@ def _head(group: Group) -> dict[str, Any]:
         "answerId": group.answer_id,
         "answerLabel": group.answer_label,
         "answerRule": one_line(group.answer_rule),
-        "answerName": next((_name(each) for each in group.places if each.id == group.answer_id), ""),
+        "answerName": one_line(group.answer_name),
+        "notes": [one_line(note) for note in group.notes],
         "numRows": len(group.places),
         "newest": max(date_of(each.contender.run_id) for each in group.places),
     }
@@ -75,8 +77,7 @@ def _quantity(name: str, group: Group) -> dict[str, Any]:
 def group_data(group: Group) -> dict[str, Any]:
     """The rows of a group. Reasons stand once in `strings`, and by their place there in the rows."""
     strings: dict[str, int] = {}
-    has_recipes = len({each.contender.recipe for each in group.places}) > 1
-    rows = [_row(place, group, strings, has_recipes) for place in group.places]
+    rows = [_row(place, group, strings, group.has_recipes) for place in group.places]
     return {"rows": rows, "strings": list(strings)}
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from compressbench.core.names import one_line
 from compressbench.core.units import unit_of
+from compressbench.report.catalog import older_words
 from compressbench.report.figures import Figure
 from compressbench.report.leaderboard.board import Board, Group, Place
 from compressbench.report.leaderboard.cell_text import NOTHING, quantity_title
 from compressbench.report.plain import escape, inert, markdown_line
 
 _PARTS = ("value", "low", "high", "kind", "verdict", "ratio", "ratio_low", "ratio_high", "difference",
-          "difference_low", "difference_high", "reason")  # fmt: skip
+          "difference_low", "difference_high", "reason", "baseline_value")  # fmt: skip
 
 
 def to_markdown(board: Board, most: int | None = None) -> str:
@@ -25,7 +26,9 @@ def to_markdown(board: Board, most: int | None = None) -> str:
     Of more than `most` rows of a group the best, and how many were left out.
     """
     parts = [f"# {escape(board.title)}\n", *(_markdown_group(group, most) for group in board.groups)]
-    left_out = [f"- left out: {escape(reason)}" for reason in board.unreadable]
+    older = older_words(board.num_older)
+    left_out = [f"- {older}"] if older else []
+    left_out += [f"- left out: {escape(reason)}" for reason in board.unreadable]
     return "\n".join([*parts, *left_out]).rstrip() + "\n"
 
 
@@ -55,6 +58,7 @@ def _markdown_group(group: Group, most: int | None) -> str:
     ]
     if len(shown) < len(group.places):
         lines.append(f"- {len(group.places) - len(shown)} more rows are not shown here")
+    lines += [f"- {escape(note)}" for note in group.notes]
     conditions = [f"- {escape(name.replace('_', ' '))}: {escape(value)}" for name, value in group.conditions.items()]
     return "\n".join([*lines, "", f"Conditions (key {group.key}):", "", *conditions, ""])
 
@@ -110,9 +114,9 @@ def _csv_row(place: Place, group: Group, names: Sequence[str]) -> list[Any]:
 
 def to_json(board: Board) -> str:
     """Groups with their conditions, their answer and their rows, a row on each line; a missing value is null."""
-    left_out = json.dumps(list(board.unreadable))
+    head = {"title": one_line(board.title), "unreadable": list(board.unreadable), "num_older": board.num_older}
     groups = ",\n".join(_json_group(group) for group in board.groups)
-    return f'{{"title": {json.dumps(one_line(board.title))}, "unreadable": {left_out}, "groups": [\n{groups}]}}\n'
+    return f'{json.dumps(head)[:-1]}, "groups": [\n{groups}]}}\n'
 
 
 def _json_group(group: Group) -> str:
@@ -127,6 +131,7 @@ def _json_group(group: Group) -> str:
         "answer": group.answer,
         "answer_id": group.answer_id or None,
         "answer_rule": group.answer_rule,
+        "notes": list(group.notes),
     }
     rows = ",\n".join(json.dumps(_json_row(place, group), allow_nan=False) for place in group.places)
     return f'{json.dumps(head)[:-1]}, "rows": [\n{rows}]}}'

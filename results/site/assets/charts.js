@@ -85,11 +85,11 @@
   }
 
   // of very many points those that matter, and an even choice of the others
-  function fewer(points, front, probabilityOf) {
+  function fewer(points, front, chosen, probabilityOf) {
     if (points.length <= MOST_POINTS) {
       return points;
     }
-    const kept = new Set(front);
+    const kept = new Set(chosen ? [chosen, ...front] : front);
     points.filter((point) => isProbable(probabilityOf(point.row)) || point.row.kind === "baseline")
       .slice(0, MOST_POINTS).forEach((point) => kept.add(point));
     const others = points.filter((point) => !kept.has(point));
@@ -144,6 +144,15 @@
     return `on the front with ${percent > 99 ? "more than 99" : percent < 1 ? "less than 1" : percent} % probability`;
   }
 
+  // what the picture doesn't say of itself
+  function captionOf(points, drawn, unseen, isAsMeasured) {
+    return [
+      drawn.length < points.length ? `${drawn.length} of ${points.length} rows drawn.` : "",
+      points.length > 0 && unseen ? `No front drawn: ${unseen.name} matters here and can't be drawn.` : "",
+      points.length > 0 && isAsMeasured ? "As measured: not all of these rows can stand against one baseline." : "",
+    ].filter(Boolean).join(" ");
+  }
+
   class Plot {
     constructor(box, plot) {
       Object.assign(this, { box, plot });
@@ -157,32 +166,49 @@
       const points = shown.map((row) => pointOf(row, metric, at, scales)).filter(Boolean);
       const unseen = shown.find((row) => isProbable(probabilityOf(row)) && pointOf(row, metric, at, scales) === null);
       const front = unseen ? [] : frontLine(points, probabilityOf, cost.isHigherBetter, quality.isHigherBetter);
-      const drawn = fewer(points, front, probabilityOf);
-      this.figure(cost, quality, points, drawn, front, unseen);
+      const chosen = points.find((point) => point.row.id === group.answerId);
+      const drawn = fewer(points, front, chosen, probabilityOf);
+      const lost = group.answerId && !chosen ? shown.find((row) => row.id === group.answerId) : null;
+      this.box.hidden = false;
+      this.chart?.destroy();
+      this.chart = null;
+      this.figure(cost, quality, points, drawn, front, captionOf(points, drawn, unseen ?? lost, isRelative && !scales.isRelative));
+      if (points.length === 0) {
+        return;
+      }
       const [xs, ys] = [drawn.flatMap((each) => [each.xLow, each.xHigh]), drawn.flatMap((each) => [each.yLow, each.yHigh])];
       const axes = { x: axis(cost, scales.x, isWide(xs), xs), y: axis(quality, scales.y, isWide(ys), ys) };
-      this.chart?.destroy();
       this.chart = new Chart(this.canvas, {
         type: "scatter",
         data: { datasets: this.datasets(drawn, probabilityOf) },
         options: this.options(axes, group, metric, at, {
-          front, isHigherBetter: cost.isHigherBetter, frontColour: colour("--front"), textColour: colour("--text"), baselineColour: colour("--faint"),
+          front, chosen, chosenName: group.answerName, isHigherBetter: cost.isHigherBetter, frontColour: colour("--front"), textColour: colour("--text"), surfaceColour: colour("--surface"), baselineColour: colour("--faint"),
           baselines: drawn.filter((point) => point.row.kind === "baseline").slice(0, 3),
         }),
         plugins: [errorBars],
       });
     }
 
+    hide() {
+      this.chart?.destroy();
+      this.chart = null;
+      this.box.hidden = true;
+      this.box.replaceChildren();
+    }
+
     // the canvas is a picture with a summary; the table has every number
-    figure(cost, quality, points, drawn, front, unseen) {
+    figure(cost, quality, points, drawn, front, caption) {
       const names = front.slice(0, 6).map((point) => point.row.name).join(", ");
       const summary = `${quality.title} against ${cost.title} of ${points.length} rows. ` +
         (names ? `On the front, the best ${cost.title} first: ${names}${front.length > 6 ? " and others" : ""}.` : "No front.");
       const title = `${quality.title} against ${cost.title}`;
-      const few = drawn.length < points.length ? `${drawn.length} of ${points.length} rows drawn. ` : "";
-      const why = unseen ? `No front drawn: ${unseen.name} is on it and can't be drawn.` : "";
+      const said = el("figcaption", {}, title, caption ? el("p", { class: "muted" }, caption) : "");
+      if (points.length === 0) {
+        this.box.replaceChildren(said, el("p", { class: "empty muted" }, "No row that is shown has both numbers."));
+        return;
+      }
       this.canvas = el("canvas", { role: "img", "aria-label": summary });
-      this.box.replaceChildren(el("figcaption", {}, title, few || why ? el("p", { class: "muted" }, few + why) : ""), el("div", { class: "canvas" }, this.canvas));
+      this.box.replaceChildren(said, el("div", { class: "canvas" }, this.canvas));
     }
 
     datasets(points, probabilityOf) {

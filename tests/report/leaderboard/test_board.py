@@ -16,6 +16,7 @@ from compressbench.cli.main import call
 from compressbench.records.record import Record
 from compressbench.records.store import Located, RecordStore
 from compressbench.report.catalog import catalog_of
+from compressbench.report.heading import conditions
 from compressbench.report.leaderboard import latex, text_forms
 from compressbench.report.leaderboard.badges import kind_of
 from compressbench.report.leaderboard.board import Board, Group, Place
@@ -81,6 +82,21 @@ def test_rows_of_other_conditions_stand_in_another_group() -> None:
     assert len({place.id for group in groups for place in group.places}) == 4
 
 
+def test_the_subtitle_is_the_heading_of_the_table_without_the_names() -> None:
+    tried = {
+        "scenario": "offline",
+        "batch_size": 32,
+        "batch_sizes": [1, 8],
+        "sequence_length": 32,
+        "latency_limit_s": 0.05,
+    }
+    one = build.environment(num_threads=1)
+    records = run({"x": candidate(5, 5, workload=tried, environment=one)}, workload=tried, environment=one)
+    asked = "offline, best batch of 1, 8, 32 tokens within 50.0 ms"
+    assert one_group(records).subtitle == f"minilm-banking77 · {asked} · Example CPU, 1 thread"
+    assert conditions(records[0]).endswith(f"Example CPU, 1 thread · {asked}")
+
+
 def test_the_answer_is_the_fastest_that_lost_nothing() -> None:
     rows = {
         "fast-and-worse": candidate(600, 10, 0.002),
@@ -105,6 +121,83 @@ def test_no_answer_where_every_candidate_lost() -> None:
     assert group.answer_id == ""
     assert group.answer.startswith("No candidate")
     assert one_group([build.record()]).answer == "No candidate was measured: there is only the baseline."
+
+
+def test_each_of_several_models_has_an_answer_of_its_own() -> None:
+    tiny = build.recipe(("fast",), name="tiny", model={"id": "embedded:tiny-banking77"})
+    of_tiny = [
+        build.record(recipe=tiny, scores=(build.accuracy(0.5),), measurement=build.measurement(0.001, 0.001)),
+        candidate(60, 20, 0.002, recipe=tiny, scores=(build.accuracy(0.49, paired=build.counts(60, 20, 3080)),)),
+    ]
+    group = one_group([*run({"fast": candidate(20, 18, 0.004)}), *of_tiny])
+    assert (group.answer_id, group.answer_name, group.answer_rule) == ("", "", "")
+    assert group.answer_label == "What to deploy of each model"
+    assert group.answer.startswith("example: fast; tiny: no candidate qualifies. Which of the 2 models is good enough")
+    assert group.answer.endswith("--goal accuracy:threshold=LIMIT.")
+
+
+def test_of_several_recipes_of_one_model_the_answer_says_which() -> None:
+    second = build.recipe(("fast",), name="second")
+    records = run({"fast": candidate(20, 18, 0.004)})
+    records += [build.record(recipe=second), candidate(20, 18, 0.002, recipe=second)]
+    group = one_group(records)
+    assert group.answer_name == "second: x"
+    assert group.answer_text.startswith("second: x: ")
+
+
+def test_the_verb_chooses_among_models_only_by_their_quality_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = build.recipe(("fast",), name="tiny", model={"id": "embedded:tiny-banking77"})
+    store = RecordStore(tmp_path)
+    for each in [*run({"fast": candidate(20, 18, 0.004)}), build.record(recipe=tiny), candidate(5, 5, recipe=tiny)]:
+        store.append(each)
+    assert call(["recommend", str(tmp_path)]) == 5
+    assert "4 rows are of 2 models" in capsys.readouterr().err
+    assert call(["recommend", str(tmp_path), "--recipe", "example"]) == 0
+    for asked in (["--goal", "accuracy:threshold=0.8"], ["--objective", "accuracy"], ["--force"]):
+        assert call(["recommend", str(tmp_path), *asked]) in (0, 6)
+        assert "of 2 models, each" in capsys.readouterr().out or asked != ["--force"]
+
+
+def test_what_no_recipe_asked_for_has_neither_column_nor_plot() -> None:
+    said = build.recipe(("x", "broken"), meters=[{"use": "latency"}, {"use": "size"}])
+    measured = build.interleaved(0.01, 0.01, energy_w=None)
+    sizes = tuple(each for each in build.readings() if each.name != "peak_memory_bytes")
+    records = [build.record(name, recipe=said, measurement=measured, readings=sizes) for name in ("baseline", "x")]
+    group = one_group([*records, build.failed("broken", recipe=said)])
+    assert group.costs == group.plots == ("latency_p50_s", "disk_bytes")
+    everything = one_group(run({"x": candidate(5, 5)}))
+    assert everything.plots == ("latency_p50_s", "energy_j_per_inference", "peak_memory_bytes", "disk_bytes")
+
+
+def test_a_cell_shows_the_baseline_beside_it_and_a_note_over_what_it_ranges() -> None:
+    late = candidate(5, 5, measurement=build.interleaved(0.015, 0.010))
+    early, first = candidate(5, 5, measurement=build.interleaved(0.010, 0.009)), build.interleaved(0.010, 0.010)
+    group = one_group(run({"x": early, "late": late}, measurement=first))
+    found = by_name(group)
+    assert found["x"].texts["latency_p50_s"].value == "9.00 ms"
+    assert found["late"].texts["latency_p50_s"].value == "15.0 → 10.0 ms"
+    assert found["late"].texts["energy_j_per_inference"].value == "60.0 → 40.0 mJ (est.)"
+    (note,) = group.notes
+    assert "latency p50 10.0 to 15.0 ms, energy per inference 40.0 to 60.0 mJ. Each ratio" in note
+    alone = board(run({"late": late}, measurement=first))
+    assert alone.groups[0].notes[0] in text_forms.to_markdown(alone).replace("\\", "")
+    assert one_group(run({"x": candidate(5, 5)})).notes == ()
+    assert r"15.0 $\rightarrow$ 10.0 ms" in latex.to_latex(alone)
+
+
+def test_the_group_of_the_most_ranked_rows_is_shown_first() -> None:
+    few = [
+        each.model_copy(
+            update={"environment": build.environment(cpu_model="Other"), "run_id": "20271122T074513.926665Z"}
+        )
+        for each in run({"x": candidate(5, 5)})
+    ]
+    found = board([*run({"x": candidate(5, 5), "y": candidate(6, 5)}), *few])
+    assert "Other" in found.groups[0].subtitle
+    assert found.first_shown == 1
+    assert board(few).first_shown == 0
 
 
 def test_what_failed_or_can_not_be_true_is_not_ranked_and_says_why() -> None:

@@ -33,6 +33,7 @@
     const [good, others] = [state.shown.filter(isRanked), state.shown.filter((row) => !isRanked(row))];
     ranked.draw(good);
     unranked.draw(others);
+    $("ranked").hidden = good.length === 0;
     $("unranked-section").hidden = others.length === 0;
     $("status").textContent = `${state.shown.length} of ${state.rows.length} rows`;
     showPager();
@@ -43,7 +44,12 @@
 
   // one after the other, so that a key that is pressed meanwhile needn't wait for all of them
   function showPlots(at = 0) {
-    plots[at].draw(board.groups[state.group], state.rows, state.shown, state.metric, $("axes").value === "relative");
+    const group = board.groups[state.group];
+    if (at < group.plots.length) {
+      plots[at].draw(group, state.rows, state.shown, state.metric, !$("axes-label").hidden && $("axes").value === "relative");
+    } else {
+      plots[at].hide();
+    }
     redraw = at + 1 < plots.length ? setTimeout(showPlots, 0, at + 1) : 0;
   }
 
@@ -68,7 +74,10 @@
       el("dt", {}, "comparability key"), el("dd", {}, group.key));
     showAnswer(group);
     $("metric-label").hidden = group.metrics.length < 2;
-    $("axes-label").hidden = !group.costs.some((cost) => cost.isPaired);
+    $("plots-section").hidden = group.plots.length === 0;
+    // offered only where a plot would follow it
+    $("axes-label").hidden = !(group.metrics[state.metric]?.isPaired && group.plots.some((at) => group.costs[at].isPaired));
+    $("notes").replaceChildren(...group.notes.map((note) => el("p", {}, note)));
     $("metric").replaceChildren(
       ...group.metrics.map((metric, at) => el("option", { value: at, selected: at === state.metric }, metric.title)));
   }
@@ -105,7 +114,8 @@
 
   function fromAddress() {
     const asked = new URLSearchParams(window.location.hash.slice(1));
-    const at = Math.max(0, board.groups.findIndex((group) => group.key === asked.get("group")));
+    const found = board.groups.findIndex((group) => group.key === asked.get("group"));
+    const at = found < 0 ? board.first : found;
     const metric = Number(asked.get("metric") ?? 0);
     return showGroup(at, metric in board.groups[at].metrics ? metric : 0);
   }
