@@ -190,20 +190,31 @@ class Provenance(Spec):
     notes: tuple[str, ...] = ()
 
 
+class Between(NamedTuple):
+    """What a counter counted from one increment to another, with its standard uncertainty.
+
+    The first is `begins_s` after the window's begin (before it, if negative), the last `ends_s` after its end.
+    """
+
+    begins_s: float
+    ends_s: float
+    value: float
+    uncertainty: float
+
+
 class Window(Spec):
     """What one instrument read between a start and a stop: additive values by name with a unit suffix, e.g. "energy_j".
 
     `uncertainties` are standard uncertainties (k = 1) in the unit of the value, of all that does not cancel in a ratio:
     edges, quantisation, polling. Without values, `reason` says why: below resolution, counter reset, device lost.
-    `ends_s`: the counter moved so many seconds before the window and after it, and not within; what it counted there is
-    divided as time is, so that (value / seconds) (seconds + sum(ends_s)) is known better than the value.
+    `between` says what is known better than the value: all of a time that is a little longer or shorter than the window.
     """
 
     seconds: float = Field(ge=0)
     values: Mapping[str, float] = {}
     uncertainties: Mapping[str, float] = {}
     reason: str = ""
-    ends_s: tuple[float, float] | None = None
+    between: Between | None = None
 
     @model_validator(mode="after")
     def _has_values_or_says_why_not(self) -> Window:

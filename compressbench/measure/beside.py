@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compressbench.core.instruments import SPREAD_OF_A_TICK
-from compressbench.core.protocols import Clock
+from compressbench.core.protocols import Between, Clock
 from compressbench.measure.calls import Untimed
 from compressbench.measure.instruments import ENERGY
-from compressbench.measure.phases import Spans, Tick, overlap_s, phase_energy, spans_of, ticks
+from compressbench.measure.phases import OfBlock, Spans, Tick, joined, overlap_s, phase_energy, spans_of, ticks
 from compressbench.measure.working import Working
-from compressbench.records.measurement import Arm, Block, PhaseEnergy
+from compressbench.records.measurement import Arm, Block
 
 MAX_LEAD_NS = 2_000_000_000
 # leads in which the meter wasn't seen to move, one after the other, after which it is given up
@@ -74,52 +74,55 @@ class Beside:
 
 
 class Ends:
-    """Divides what a meter counted between two increments, of which one lies before a block and one after it."""
+    """Takes the energy of a block from that between two increments of the meter, of which none is just at its ends.
+
+    What lies between an end and an increment belongs to a call, and in a generation prefill needs another power than
+    decoding: a block always begins with one and is always followed by the next one. So what was counted is divided as the
+    `ticks` of an arm, by which the two are told apart, say.
+    """
 
     def __init__(self, ticks: Mapping[Arm, Sequence[Tick]]) -> None:
         self._ticks = ticks
         self._phases = {arm: phase_energy(found, []) for arm, found in ticks.items()}
 
-    def divided(self, block: Block, begun_ns: int, ends_s: tuple[float, float], beside: Spans) -> Block:
-        """The block with its joules, and their uncertainty, for what its calls and those `beside` it did.
-
-        In proportion to time, and where prefill and decode can be told apart, to their powers.
+    def divided(self, block: Block, of_block: OfBlock, between: Between) -> Block:
+        """The block with its joules and their uncertainty. As it is, where the counter was read within and phases aren't
+        told apart: then its nearest increments say more about the ends.
         """
-        joules, own_s = block.raw[ENERGY], block.seconds or 0.0
-        ended_ns = begun_ns + round(1e9 * own_s)
-        total_j = joules / own_s * (own_s + sum(ends_s))
-        extra = self._excess(block.arm)
-        own = own_s + extra * sum(block.first_token_ns) / 1e9
-        beside_s = sum(ends_s)
-        for begin, end in (
-            (begun_ns - round(1e9 * ends_s[0]), begun_ns),
-            (ended_ns, ended_ns + round(1e9 * ends_s[1])),
-        ):
-            beside_s += extra * overlap_s(beside.prefill, begin, end)
-        divided_j = total_j * own / (own + beside_s)
-        wider = math.sqrt(max(0.0, self._spread(block.arm) ** 2 - SPREAD_OF_A_TICK**2))
-        uncertainty_j = math.hypot(block.uncertainties[ENERGY], wider * joules / own_s * math.hypot(*ends_s))
+        excess, is_quiet = self._excess(block.arm), between.begins_s < 0
+        if not excess and not is_quiet:
+            return block
+        begin_ns, end_ns = of_block.begun_ns, of_block.begun_ns + round(1e9 * (block.seconds or 0.0))
+        first_ns, last_ns = begin_ns + round(1e9 * between.begins_s), end_ns + round(1e9 * between.ends_s)
+        prefill = joined(of_block.spans, of_block.beside).prefill
+
+        def weight(begin: int, end: int) -> float:
+            return (end - begin) / 1e9 + excess * overlap_s(prefill, begin, end)
+
+        share = weight(begin_ns, end_ns) / weight(first_ns, last_ns)
+        watts = between.value / (last_ns - first_ns) * 1e9
+        ends_j = max(self._spread(block.arm), SPREAD_OF_A_TICK) * watts * math.hypot(between.begins_s, between.ends_s)
         return block.model_copy(
             update={
-                "raw": {**block.raw, ENERGY: divided_j},
-                "uncertainties": {**block.uncertainties, ENERGY: uncertainty_j},
+                "raw": {**block.raw, ENERGY: share * between.value},
+                "uncertainties": {**block.uncertainties, ENERGY: math.hypot(share * between.uncertainty, ends_j)},
             }
         )
 
-    def _phases_of(self, arm: Arm) -> PhaseEnergy | None:
+    def _of(self, arm: Arm) -> Arm:
         """The control is the baseline's session."""
-        return self._phases.get("baseline" if arm == "control" else arm)
+        return arm if arm in self._ticks else "baseline"
 
     def _excess(self, arm: Arm) -> float:
         """By how much the power of prefill is above that of decode, as a share of the latter; 0 if nobody knows."""
-        phases = self._phases_of(arm)
+        phases = self._phases.get(self._of(arm))
         if phases is None or phases.prefill_w is None or phases.decode_w is None:
             return 0.0
         return phases.prefill_w / phases.decode_w - 1
 
     def _spread(self, arm: Arm) -> float:
         """How far power wanders from one tick to the next around what is known of it, relative."""
-        found = self._ticks.get("baseline" if arm == "control" else arm, ())
+        found = self._ticks.get(self._of(arm), ())
         if len(found) < 3:
             return 0.0
         excess = self._excess(arm)

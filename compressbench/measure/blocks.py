@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Protocol
 
 from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress, SilentProgress
-from compressbench.core.protocols import Clock, Instrument, Provenance
+from compressbench.core.protocols import Between, Clock, Instrument, Provenance
 from compressbench.measure.beside import Beside, Ends
 from compressbench.measure.calls import Caller, Untimed
 from compressbench.measure.idle import read_idle
 from compressbench.measure.instruments import ENERGY, forget_windows
-from compressbench.measure.phases import OfBlock, PhaseLog, joined
+from compressbench.measure.phases import PhaseLog, joined
 from compressbench.measure.schedule import ORDER, Schedule, num_pairs, positions
 from compressbench.measure.steady_state import warm_up
 from compressbench.measure.working import Working, working
@@ -86,6 +86,7 @@ def compare(
         run.fill_blocks(warm)
         run.read_within(warm)
         run.measure()
+        run.settle()
         run.read_idle("after")
     return Comparison(run.as_measurement(shape, {arm: found for arm, (found, _) in warm.items()}), run.working.failed)
 
@@ -123,6 +124,7 @@ def one_block(callers: CallersOfArm, num_calls: int | None, schedule: Schedule, 
         run.read_within(warm)
         run.blocks.append(run.block(0, 0, "baseline", itertools.count()))
         run.collect(0)
+        run.settle()
     overhead = harness_overhead_ns(tools.clock)
     block = _without(run.blocks[0], run.working.untrusted())
     evidence = None if tools.watcher is None else tools.watcher.evidence()
@@ -142,7 +144,7 @@ class _Run:
     blocks: list[Block] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
     phases: PhaseLog = field(default_factory=PhaseLog)
-    ends: Ends = field(default_factory=lambda: Ends({}))
+    between: dict[int, dict[str, Between]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.beside = Beside(self.working, self.tools.clock)
@@ -186,11 +188,8 @@ class _Run:
         """Give the blocks from `first` on what the instruments read in them."""
         for at, windows in enumerate(self.working.collect(), start=first):
             found = windows._asdict()
-            ends_s = found.pop("ends_s").get(ENERGY)
-            block = self.blocks[at].model_copy(update=found)
-            if ends_s is not None and (of_block := self._phases_of(at)) is not None:
-                block = self.ends.divided(block, of_block.begun_ns, ends_s, of_block.beside)
-            self.blocks[at] = block
+            self.between[at] = found.pop("between")
+            self.blocks[at] = self.blocks[at].model_copy(update=found)
 
     def block(self, number: int, position: int, arm: Arm, counter: Iterator[int]) -> Block:
         call, clock, watcher = self.arms[arm].timed, self.tools.clock, self.tools.watcher
@@ -230,10 +229,14 @@ class _Run:
                 # one call more than a block has, so that a tick lies wholly in each phase
                 self.beside.read_within(arm, self.arms[arm].warm_up, self.lengths[arm] + is_generation)
                 bar.advance()
-        self.ends = Ends(self.beside.ticks)
 
-    def _phases_of(self, place: int) -> OfBlock | None:
-        return next((each for each in reversed(self.phases.timed) if each.place == place), None)
+    def settle(self) -> None:
+        """Take the blocks' energy from what is known of it, now that all is known of the phases."""
+        ends = Ends(self.beside.ticks or self.phases.ticks(self.blocks))
+        for each in self.phases.timed:
+            between = self.between[each.place].get(ENERGY)
+            if between is not None:
+                self.blocks[each.place] = ends.divided(self.blocks[each.place], each, between)
 
     def _num_clean_rounds(self, num_rounds: int) -> int:
         if self.tools.watcher is None:

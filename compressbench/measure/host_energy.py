@@ -58,7 +58,7 @@ class HostEnergy:
             self.absent = "; ".join(dict.fromkeys(filter(None, reasons)))
             (instrument,) = self._instruments.values()
             how = instrument.provenances.get(ENERGY)
-            reading = energy_reading(ENERGY, how, _without_ends(read, seconds, idle_w), seconds)
+            reading = energy_reading(ENERGY, how, _without_ends(read, idle_w), seconds)
             if reading is not None:
                 found.append(reading.model_copy(update={"boundary": f"host: {reading.boundary}"}))
 
@@ -72,13 +72,12 @@ class HostEnergy:
             self._sleep(_POLL_S)
 
 
-def _without_ends(read: WindowsOfBlock, seconds: float, idle_w: float) -> WindowsOfBlock:
-    """What the meter counted beside the window, it counted of an idle machine."""
-    ends_s = read.ends_s.get(ENERGY)
-    if ends_s is None:
+def _without_ends(read: WindowsOfBlock, idle_w: float) -> WindowsOfBlock:
+    """What a counter that wasn't read within counted beside the window, it counted of an idle machine."""
+    between = read.between.get(ENERGY)
+    if between is None or not idle_w:
         return read
-    beside_s = sum(ends_s)
-    joules = read.raw[ENERGY] / seconds * (seconds + beside_s) - idle_w * beside_s
+    joules = between.value - idle_w * (between.ends_s - between.begins_s)
     return read._replace(raw={**read.raw, ENERGY: joules})
 
 

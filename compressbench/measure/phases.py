@@ -50,8 +50,10 @@ def spans_of(block: Block, begun_ns: int) -> Spans:
 
 
 def joined(*parts: Spans) -> Spans:
-    """One after the other in time."""
-    return Spans([span for each in parts for span in each.prefill], [span for each in parts for span in each.decode])
+    """All of them, in time order."""
+    return Spans(
+        sorted(span for each in parts for span in each.prefill), sorted(span for each in parts for span in each.decode)
+    )
 
 
 class Tick(NamedTuple):
@@ -127,12 +129,20 @@ class PhaseLog:
         found = list(ticks(series, spans, begun_ns, ended_ns))
         self.timed.append(OfBlock(place, block.arm, begun_ns, spans, beside, found))
 
+    def ticks(self, blocks: Sequence[Block]) -> dict[Arm, list[Tick]]:
+        """By arm, those within blocks that have energy; `blocks` are all of the run."""
+        found: dict[Arm, list[Tick]] = {}
+        for each in self.timed:
+            if ENERGY in blocks[each.place].raw:
+                found.setdefault(each.arm, []).extend(each.ticks)
+        return found
+
     def energies(self, blocks: Sequence[Block], beside: Mapping[Arm, Sequence[Tick]]) -> dict[Arm, PhaseEnergy]:
         """By arm, from the ticks `beside` its blocks if there are, else from those within that have energy.
 
         `blocks` are all of the run.
         """
-        found: dict[Arm, PhaseEnergy] = {}
+        within, found = self.ticks(blocks), dict[Arm, PhaseEnergy]()
         for arm in {each.arm: None for each in self.timed if each.spans.prefill}:
             own = [each for each in self.timed if each.arm == arm]
             if beside and arm not in beside:
@@ -143,7 +153,7 @@ class PhaseLog:
                 joules = math.fsum(blocks[each.place].raw[ENERGY] for each in good)
                 found[arm] = phase_energy_beside(beside[arm], spans, [each.spans for each in good], joules)
             else:
-                found[arm] = phase_energy([tick for each in good for tick in each.ticks], spans)
+                found[arm] = phase_energy(within.get(arm, []), spans)
         return found
 
 

@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 from compressbench.core.errors import MeterError
 from compressbench.core.instruments import HasSeries, WantsLead
-from compressbench.core.protocols import Instrument, Provenance, Window
+from compressbench.core.protocols import Between, Instrument, Provenance, Window
 
 
 class WindowsOfBlock(NamedTuple):
     """What all instruments read in one window: values and uncertainties by name, and by meter why there is none.
 
-    `ends_s` by name of the value, as in `core.protocols.Window`.
+    `between` by name of the value, as in `core.protocols.Window`.
     """
 
     raw: dict[str, float]
     uncertainties: dict[str, float]
     void: dict[str, str]
-    ends_s: dict[str, tuple[float, float]]
+    between: dict[str, Between]
 
 
 @dataclass
@@ -107,8 +107,8 @@ class Working:
         self._names.setdefault(name, set()).update(window.values)
         into.raw.update(window.values)
         into.uncertainties.update(window.uncertainties)
-        if window.ends_s is not None:
-            into.ends_s.update(dict.fromkeys(window.values, window.ends_s))
+        if window.between is not None:
+            into.between.update(dict.fromkeys(window.values, window.between))
         if window.reason:
             into.void[name] = window.reason
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compressbench.core.protocols import Window
-from compressbench.meters.edge_energy import EdgeWindows, min_window_s
+from compressbench.meters.edge_energy import min_window_s
+from compressbench.meters.edge_windows import EdgeWindows
 from compressbench.meters.edges import EdgeSampler
 from compressbench.meters.probe import Probe, is_slow_to_read
 

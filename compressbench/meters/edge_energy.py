@@ -14,100 +14,19 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from compressbench.core.errors import MeterError
 from compressbench.core.instruments import SPREAD_OF_A_TICK
-from compressbench.core.protocols import Window
+from compressbench.core.protocols import Between, Window
 from compressbench.core.statistics import t_quantile
-from compressbench.meters.edges import EdgeLog, EdgeSampler
-from compressbench.meters.marks import Marks
+from compressbench.meters.edges import EdgeLog
 from compressbench.meters.probe import Edge
 
 MIN_EDGES = 3
 MIN_TICKS = 10
 STUCK_TICKS, LOST_TICKS = 5, 2
-_MIN_WAIT_S = 2.0
 _RECENCY = 0.6  # weight of the nearest segment where the nearer ones predict better than the mean
 _FEW = 10  # segments
 _NS = 1e-9
 _Z95 = 1.959963984540054
-
-
-class EdgeWindows:
-    """The `start`, `stop` and `collect` of an instrument that is one sampled counter. `name` is that of its value.
-
-    The sampler of one that `rests` reads only while a window needs it.
-    """
-
-    def __init__(self, sampler: EdgeSampler, name: str = "energy_j", *, rests: bool = False) -> None:
-        self._sampler, self._name, self._marks = sampler, name, Marks(sampler.timing.clock)
-        self._is_led, self._quiet, self._rests = False, list[bool](), rests
-        if rests:
-            sampler.pause()
-
-    def lead(self, *, before: bool) -> Callable[[], bool]:
-        """Says whether the counter has moved since this call. `before`: the window that is started next is quiet, the
-        sampler doesn't read while it is open.
-        """
-        self._require_open()
-        self._sampler.resume()
-        self._is_led, asked_ns = before, self._sampler.timing.clock()
-        return lambda: self._sampler.has_edge_since(asked_ns)
-
-    def start(self) -> None:
-        """Raises MeterError if the sampler has been closed."""
-        self._require_open()
-        if self._is_led:
-            self._sampler.pause()
-        else:
-            self._sampler.resume()
-        self._marks.start()
-
-    def stop(self) -> None:
-        self._marks.stop()
-        self._quiet.append(self._is_led)
-        self._sampler.resume()
-        self._is_led = False
-
-    def collect(self) -> list[Window]:
-        """The windows since the last call. Waits until the counter has been read after the end of the last one."""
-        self._is_led = self._is_led and self._marks.is_open  # a lead whose window never began
-        marks, quiet = self._marks.take(), self._quiet
-        self._quiet = []
-        if marks:
-            self._wait_until_read(marks[-1].end_ns)
-            if quiet[-1]:
-                self._wait(lambda: self._sampler.has_edge_since(marks[-1].end_ns))
-        log = self._sampler.log()
-        windows = [
-            (quiet_window if is_quiet else energy_window)(log, mark.begin_ns, mark.end_ns, self._name)
-            for mark, is_quiet in zip(marks, quiet, strict=True)
-        ]
-        self._sampler.forget(self._marks.needed_since_ns())
-        if self._rests and not self._marks.is_open:
-            self._sampler.pause()
-        return windows
-
-    def series(self, begin_ns: int, end_ns: int) -> list[tuple[int, float]]:
-        """The counter's increments in that time, when and to how many joules. Call it before `collect`, which forgets.
-
-        Without those that the sampler slept over: when they happened is known only to a tick.
-        """
-        log = self._sampler.log()
-        found = [(round(edge.at_ns), edge.joules) for edge in _sharp(log.edges, log.tick_s)]
-        return [(at_ns, joules) for at_ns, joules in found if begin_ns <= at_ns <= end_ns]
-
-    def _require_open(self) -> None:
-        if not self._sampler.is_running:
-            raise MeterError("this meter has been closed", do="Open it again.")
-
-    def _wait_until_read(self, moment_ns: int) -> None:
-        self._wait(lambda: self._sampler.read_until_ns >= moment_ns)
-
-    def _wait(self, is_done: Callable[[], bool]) -> None:
-        timing, tick_s = self._sampler.timing, self._sampler.tick_s or 0.0
-        deadline_ns = timing.clock() + (_MIN_WAIT_S + 2 * tick_s) / _NS
-        while not is_done() and timing.clock() < deadline_ns:
-            timing.sleep(max(1e-3, min(tick_s, 0.1) / 4))
 
 
 def min_window_s(tick_s: float) -> float:
@@ -119,11 +38,12 @@ def energy_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_
     """Joules between two moments under `name`, without the counter's gain; or why they can't be known."""
     seconds = (end_ns - begin_ns) * _NS
     inside = _inside(log, begin_ns, end_ns)
-    edges = _sharp(inside, log.tick_s)
+    edges = sharp(inside, log.tick_s)
     if reason := _trouble(log, begin_ns, end_ns) or _gap(log, inside, edges, begin_ns, end_ns):
         return Window(seconds=seconds, reason=reason)
     joules, uncertainty_j = _estimate(edges, begin_ns, end_ns, log.resolution_j)
-    return Window(seconds=seconds, values={name: joules}, uncertainties={name: uncertainty_j})
+    between = _between(edges, begin_ns, end_ns, log.resolution_j)
+    return Window(seconds=seconds, values={name: joules}, uncertainties={name: uncertainty_j}, between=between)
 
 
 def quiet_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j") -> Window:
@@ -141,17 +61,15 @@ def quiet_window(log: EdgeLog, begin_ns: int, end_ns: int, name: str = "energy_j
     before, after = edges[place - 1], edges[later]
     if reason := _trouble(log, before.earliest_ns, after.earliest_ns) or _far(log, before, after, begin_ns, end_ns):
         return Window(seconds=seconds, reason=reason)
-    covered_s = (after.at_ns - before.at_ns) * _NS
-    watts = (after.joules - before.joules) / covered_s
     head_s, tail_s = (begin_ns - before.at_ns) * _NS, (after.at_ns - end_ns) * _NS
-    reading_s = _reading_s(log, before, begin_ns) + _reading_s(log, after, end_ns)
-    timing_s = math.hypot(before.width_ns, after.width_ns) * _NS / math.sqrt(12) * seconds / covered_s
-    rounding_j = log.resolution_j / math.sqrt(6)
-    ends_s = math.hypot(SPREAD_OF_A_TICK * math.hypot(head_s, tail_s), reading_s)
-    uncertainty_j = math.hypot(watts * timing_s, rounding_j, watts * ends_s)
-    return Window(
-        seconds=seconds, values={name: watts * seconds}, uncertainties={name: uncertainty_j}, ends_s=(head_s, tail_s)
-    )
+    covered_s, covered_j = (after.at_ns - before.at_ns) * _NS, after.joules - before.joules
+    watts = covered_j / covered_s
+    timing_j = watts * math.hypot(before.width_ns, after.width_ns) * _NS / math.sqrt(12)
+    reading_j = watts * (_reading_s(log, before, begin_ns) + _reading_s(log, after, end_ns))
+    known_j = math.hypot(timing_j, log.resolution_j / math.sqrt(6), reading_j)
+    uncertainty_j = math.hypot(known_j, SPREAD_OF_A_TICK * watts * math.hypot(head_s, tail_s))
+    between = Between(-head_s, tail_s, covered_j, known_j)
+    return Window(seconds=seconds, values={name: watts * seconds}, uncertainties={name: uncertainty_j}, between=between)
 
 
 def _reading_s(log: EdgeLog, edge: Edge, moment_ns: int) -> float:
@@ -227,13 +145,22 @@ def _watts(edges: Sequence[Edge]) -> list[float]:
     ]
 
 
-def _sharp(edges: Sequence[Edge], tick_s: float) -> Sequence[Edge]:
+def sharp(edges: Sequence[Edge], tick_s: float) -> Sequence[Edge]:
     """Leave out the edges that the sampler slept over: what they counted is in the next one too."""
     if len(edges) <= MIN_EDGES:
         return edges
     widest_ns = max(2 * statistics.median(edge.width_ns for edge in edges), 0.1 * tick_s / _NS)
     sharp = [edge for edge in edges if edge.width_ns <= widest_ns]
     return sharp if len(sharp) >= MIN_EDGES else edges
+
+
+def _between(edges: Sequence[Edge], begin_ns: int, end_ns: int, resolution_j: float) -> Between:
+    """What is known without a guess about the ends."""
+    first, last = edges[0], edges[-1]
+    covered_j = last.joules - first.joules
+    timing_j = covered_j / (last.at_ns - first.at_ns) * math.hypot(first.width_ns, last.width_ns) / math.sqrt(12)
+    known_j = math.hypot(timing_j, resolution_j / math.sqrt(6))
+    return Between((first.at_ns - begin_ns) * _NS, (last.at_ns - end_ns) * _NS, covered_j, known_j)
 
 
 def _estimate(edges: Sequence[Edge], begin_ns: int, end_ns: int, resolution_j: float) -> tuple[float, float]:

@@ -13,7 +13,8 @@ import pytest
 from compressbench.core.errors import MeterError
 from compressbench.core.protocols import Window
 from compressbench.meters import edges as edges_module
-from compressbench.meters.edge_energy import EdgeWindows, energy_window, min_window_s
+from compressbench.meters.edge_energy import energy_window, min_window_s
+from compressbench.meters.edge_windows import EdgeWindows
 from compressbench.meters.edges import EdgeLog, EdgeSampler, Fault
 from compressbench.meters.marks import Marks
 from compressbench.meters.probe import Edge
