@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from compressbench.core.errors import CompressbenchError, MeterError, MissingMeasurementError
+from compressbench.core.errors import CompressbenchError, MissingMeasurementError, in_words
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Provenance, Session
 from compressbench.core.reading import Kind, Reading
@@ -46,11 +46,10 @@ def opened(meters: Iterable[Resolved], device: str, progress: Progress) -> Itera
             for meter in wanted:
                 try:
                     instrument = meter.value.open(device)
-                except CompressbenchError as error:
-                    found.absent[meter.name] = str(error)
-                else:
                     stack.callback(_close, meter.name, instrument, progress)
                     _add(found, meter.name, instrument)
+                except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+                    found.absent[meter.name] = in_words(error)
                 bar.advance()
         yield found
 
@@ -88,8 +87,8 @@ def forget_windows(instruments: Mapping[str, Instrument]) -> dict[str, str]:
     for name, instrument in instruments.items():
         try:
             instrument.collect()
-        except MeterError as error:
-            failed[name] = str(error)
+        except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+            failed[name] = in_words(error)
     return failed
 
 
@@ -136,8 +135,9 @@ def energy_reading(name: str, how: Provenance | None, window: WindowsOfBlock, se
 
 def _add(found: Opened, name: str, instrument: Instrument) -> None:
     """Two meters that give a value of the same name would overwrite each other: the first in the recipe has it."""
+    names = instrument.provenances.keys()
     for other, before in found.instruments.items():
-        if both := sorted(before.provenances.keys() & instrument.provenances.keys()):
+        if both := sorted(before.provenances.keys() & names):
             found.absent[name] = (
                 f"the meter '{other}' reads {', '.join(both)} already, and one of them has to be chosen"
             )
@@ -152,5 +152,5 @@ def _is_energy(value: str) -> bool:
 def _close(name: str, instrument: Instrument, progress: Progress) -> None:
     try:
         instrument.close()
-    except MeterError as error:
-        progress.say(f"the meter '{name}' could not be closed: {error}")
+    except Exception as error:  # noqa: BLE001 -- what was measured is measured
+        progress.say(f"the meter '{name}' could not be closed: {in_words(error)}")

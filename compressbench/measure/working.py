@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from compressbench.core.errors import MeterError
+from compressbench.core.errors import MeterError, in_words
 from compressbench.core.instruments import HasSeries, WantsLead
 from compressbench.core.protocols import Instrument, Provenance, Window
 
@@ -68,6 +68,8 @@ class Working:
             windows = instrument.collect()
             if len(windows) != len(found):
                 raise MeterError(f"the meter '{name}' gave {len(windows)} windows for {len(found)}")
+            if unknown := {value for window in windows for value in window.values} - instrument.provenances.keys():
+                raise MeterError(f"the meter '{name}' doesn't say how it reads {', '.join(sorted(unknown))}")
             for into, window in zip(found, windows, strict=True):
                 self._take(name, window, into)
 
@@ -116,8 +118,8 @@ class Working:
         for name, instrument in list(self.open.items()):
             try:
                 do(name, instrument)
-            except MeterError as error:
-                self.failed[name] = str(error)
+            except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+                self.failed[name] = in_words(error)
                 del self.open[name]
 
 

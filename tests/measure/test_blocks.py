@@ -295,6 +295,28 @@ def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
     assert found.provenance == {}
 
 
+@pytest.mark.parametrize("method", ["start", "stop", "collect"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), AttributeError("no such field"), MemoryError()])
+def test_whatever_a_meter_raises_costs_its_numbers_alone(method: str, error: Exception) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    odd, good = ReplayInstrument([{"energy_j": 1.0}]), ReplayInstrument([{"ram_energy_j": 2.0}])
+    setattr(odd, method, fail)
+    found, failed, _ = run(instruments={"energy": odd, "ram": good})
+    kind, text = type(error).__name__, str(error)
+    assert failed == {"energy": f"{kind}: {text}" if text else kind}
+    assert [dict(block.raw) for block in found.blocks] == [{"ram_energy_j": 2.0}] * 12
+
+
+def test_a_value_of_which_its_meter_does_not_say_how_it_was_read_is_none() -> None:
+    meter = ReplayInstrument([{"energy_j": 1.0, "odd_j": 2.0}])
+    meter.provenances = {"energy_j": meter.provenances["energy_j"]}
+    found, failed, _ = run(instruments={"energy": meter})
+    assert failed == {"energy": "the meter 'energy' doesn't say how it reads odd_j"}
+    assert all(not block.raw for block in found.blocks)
+
+
 def test_a_meter_that_loses_a_window_is_broken() -> None:
     class Forgetful(ReplayInstrument):
         def collect(self) -> list[Window]:
