@@ -185,6 +185,22 @@ def test_whatever_a_method_raises_becomes_a_record(
     assert call(["run", str(recipe), "--out", str(tmp_path / "again")]) == 1
 
 
+def test_an_error_without_words_is_called_by_its_name(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressbench.methods.quantization.cast import Cast
+
+    def explode(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Cast, "apply", explode)
+    recipe = write_recipe(tmp_path / "r.yaml", recipe_data(*parts, CANDIDATES[:1]))
+    _, candidate = run_recipe(recipe, tmp_path / "out")
+    assert candidate.failure is not None
+    assert candidate.failure.message.startswith("MemoryError [test_line.py:")
+    assert "MemoryError" in rows_of([candidate])[0].cells["latency_p50_s"].reason
+
+
 def test_a_baseline_that_fails_ends_the_run_with_its_record_kept(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
