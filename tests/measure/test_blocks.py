@@ -18,6 +18,7 @@ from compressbench.measure.blocks import CallersOfArm, Tools, compare, harness_o
 from compressbench.measure.calls import CallDetails, caller
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
+from compressbench.records.crosscheck import disagreement
 from compressbench.records.evidence import Evidence
 from compressbench.records.measurement import Arm, Block, Measurement, Tier
 from compressbench.report.paired import paired_ratio
@@ -333,6 +334,24 @@ def test_a_void_window_has_its_reason_in_its_block_and_no_value() -> None:
     assert failed == {}
     assert [block.raw.get("energy_j") for block in found.blocks] == [2.0] * 3 + [None] + [2.0] * 8
     assert [block.void for block in found.blocks if block.void] == [{"energy": "counter reset"}]
+
+
+@pytest.mark.parametrize("joules", [0.0, -0.5])
+def test_a_window_of_no_joules_is_void_and_in_no_mean(joules: float) -> None:
+    meter = ReplayInstrument([{"energy_j": joules, "ram_energy_j": 1.0}, {"energy_j": 10.0, "ram_energy_j": 1.0}])
+    found, failed, _ = run(instruments={"energy": meter}, idle_s=1.0)
+    assert failed == {}
+    # the first window is that of the idle machine
+    assert [dict(block.raw) for block in found.blocks] == [{"energy_j": 10.0, "ram_energy_j": 1.0}, {}] * 6
+    assert [block.void for block in found.blocks if block.void] == [{"energy": f"below resolution: {joules:g} J"}] * 6
+    assert [idle.void for idle in found.idle] == [{"energy": f"below resolution: {joules:g} J"}, {}]
+
+
+def test_nothing_read_by_the_second_meter_stays_beside_what_the_first_read() -> None:
+    both = {"energy_j": 10.0, "crosscheck_energy_j": 0.0}
+    found, _, _ = run(instruments={"energy": ReplayInstrument([both])})
+    assert [dict(block.raw) for block in found.blocks] == [both] * 12
+    assert "the second read 0 J" in disagreement(found)
 
 
 def test_each_raw_value_keeps_the_provenance_that_its_instrument_gives_it() -> None:
