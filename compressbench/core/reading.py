@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,16 @@ from compressbench.core.spec import Spec
 from compressbench.core.units import unit_of
 
 Kind = Literal["measured", "estimated", "modelled"]
+
+
+def at_least(kind: Kind) -> tuple[Kind, ...]:
+    """That kind and the better ones, best first.
+
+    >>> at_least("estimated")
+    ('measured', 'estimated')
+    """
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return kinds[: kinds.index(kind) + 1]
 
 
 class Reading(Spec):

@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 from compressbench.core.errors import CompressbenchError, MissingMeasurementError, in_words
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Provenance, Session
-from compressbench.core.reading import Kind, Reading
+from compressbench.core.reading import Kind, Reading, at_least
 from compressbench.core.registry import Resolved
-from compressbench.core.units import unit_of
 from compressbench.measure.working import WindowsOfBlock
-from compressbench.records.crosscheck import CROSSCHECK
 
 ENERGY = "energy_j"
 _Z95 = 1.959963984540054
-_FROM_BEST: tuple[Kind, ...] = ("measured", "estimated", "modelled")
 
 
 class Opened(NamedTuple):
@@ -54,21 +51,23 @@ def opened(meters: Iterable[Resolved], device: str, progress: Progress) -> Itera
         yield found
 
 
-def require_energy(meters: Iterable[Resolved], opened: Opened, kind: Kind = "measured") -> None:
-    """Raise MissingMeasurementError (exit code 4) unless an open meter gives joules of that kind or a better one.
+def require_energy(meters: Iterable[Resolved], opened: Opened, kind: Kind | None = "measured") -> None:
+    """Raise MissingMeasurementError (exit code 4) unless an open meter gives "energy_j" of that kind or a better one.
 
-    Call it before anything is measured. The error has the reason of every meter, and of better ones that weren't there.
+    Joules of any other name are beside the point: no table ranks them. Call it before anything is measured. The error has
+    the reason of every meter, and of better ones that weren't there. None asks for nothing.
     """
-    good_enough = _FROM_BEST[: _FROM_BEST.index(kind) + 1]
+    if kind is None:
+        return
     reasons: list[str] = []
     for name, instrument in opened.instruments.items():
-        joules = [how for value, how in instrument.provenances.items() if _is_energy(value)]
-        if any(how.kind in good_enough for how in joules):
+        how = instrument.provenances.get(ENERGY)
+        if how is None:
+            continue
+        if how.kind in at_least(kind):
             return
-        if joules:
-            best = min(joules, key=lambda how: _FROM_BEST.index(how.kind))
-            notes = f" ({'; '.join(best.notes)})" if best.notes else ""
-            reasons.append(f"{name}: {best.kind}, {best.source}{notes}")
+        notes = f" ({'; '.join(how.notes)})" if how.notes else ""
+        reasons.append(f"{name}: {how.kind}, {how.source}{notes}")
     asked = [meter.name for meter in meters if meter.value.scope == "block"]
     reasons += [f"{name}: {opened.absent[name]}" for name in asked if name in opened.absent]
     raise MissingMeasurementError(
@@ -143,10 +142,6 @@ def _add(found: Opened, name: str, instrument: Instrument) -> None:
             )
             return
     found.instruments[name] = instrument
-
-
-def _is_energy(value: str) -> bool:
-    return unit_of(value) == "J" and not value.startswith(CROSSCHECK)
 
 
 def _close(name: str, instrument: Instrument, progress: Progress) -> None:

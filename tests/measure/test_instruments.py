@@ -193,6 +193,12 @@ def test_every_reason_is_named_also_why_a_better_meter_was_not_chosen() -> None:
 def test_a_meter_of_something_else_and_a_cross_check_are_no_energy() -> None:
     assert "no energy meter among the recipe's meters" in refusal(Opened({"wall": instrument(name="power_w")}, {}))
     assert "no energy meter" in refusal(Opened({"energy": instrument(name="crosscheck_energy_j")}, {}))
+    wall = instrument(name="wall_energy_j")
+    assert "energy: estimated, replayed" in refusal(Opened({"energy": instrument("estimated"), "wall": wall}, {}))
+
+
+def test_who_asks_for_no_kind_gets_by_without_a_meter() -> None:
+    require_energy(ASKED, Opened({}, {"energy": "no driver"}), None)
 
 
 def test_a_recipe_without_an_energy_meter_says_so() -> None:
