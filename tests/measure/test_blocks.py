@@ -285,6 +285,14 @@ def test_a_meter_that_fails_in_a_later_round_takes_its_earlier_values_along() ->
     assert all(not block.raw and not block.uncertainties for block in found.blocks)
 
 
+@pytest.mark.parametrize("window", [MeterError("GPU is lost"), "below resolution"])
+def test_what_was_read_of_the_idle_machine_goes_with_what_was_never_read_in_blocks(window: Any) -> None:
+    meter = ReplayInstrument([{"energy_j": 3.0}, *[window] * 12, {"energy_j": 3.0}])
+    found, _, _ = run(instruments={"energy": meter}, idle_s=1.0)
+    assert found.provenance == {}
+    assert all(not idle.raw and not idle.uncertainties for idle in found.idle)
+
+
 def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
     class Dead(ReplayInstrument):
         def start(self) -> None:
