@@ -178,7 +178,8 @@ class Measurement(Spec):
 
     `num_planned_rounds` were asked for; further rounds repeat those that were disturbed, and none is left out.
     `batch_sizes` has the arms whose batch is not `batch_size`: each arm's best of an offline sweep; `thread_counts` has
-    each arm's best number of CPU threads where those were tried too.
+    each arm's best number of CPU threads where those were tried too. `num_blocks_not_finite` has the arms of which so many
+    blocks ended with logits that are no numbers.
     """
 
     protocol: Literal[1, 2] = 1
@@ -196,6 +197,7 @@ class Measurement(Spec):
     rule: DisturbanceRule | None = None
     idle: tuple[Idle, ...] = ()
     outputs: Mapping[Arm, Outputs] = {}
+    num_blocks_not_finite: Mapping[Arm, Annotated[int, Field(gt=0)]] = {}
     phases: Mapping[Arm, PhaseEnergy] = {}
     batch_sizes: Mapping[Arm, int] = {}
     thread_counts: Mapping[Arm, int] = {}
