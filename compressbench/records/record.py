@@ -8,7 +8,8 @@ History of SCHEMA_VERSION (a record is read by its own version; nothing is ever 
 4  adds to scores what score.py has beyond `paired`: labels, margins, strata, resampled differences, fidelity, noise floors,
    draws, plausibility. A score can be without a value. Values stay comparable; verdicts are adjusted for multiplicity now.
 5  adds `deployment` (see deployment.py) for runtimes other than `torch`, and CPU threads and a limit of latency to sweeps,
-   and to measurements how many blocks ended with logits that are no numbers; everything else means what it meant. Readings of energy need the tick of their meter, and joules or watts in their names.
+   and to measurements how many blocks ended with logits that are no numbers; everything else means what it meant.
+   Readings of energy need the tick of their meter, and joules or watts in their names.
 """
 
 from __future__ import annotations
