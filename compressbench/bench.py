@@ -291,7 +291,7 @@ def _role(cell: Cell) -> Role:
 
 def _with_place(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{error} [{Path(place.filename).name}:{place.lineno}]"
+    return f"{str(error) or type(error).__name__} [{Path(place.filename).name}:{place.lineno}]"
 
 
 def _disk_bytes(record: Record) -> int | None:

@@ -196,7 +196,7 @@ _VALUES = {
             f["readings"].append(
                 {
                     "name": "energy_j_per_inference", "value": -5.0, "kind": "measured", "source": "s", "boundary": "cpu",
-                    "window_s": 1.0, "uncertainty_reason": "none",
+                    "window_s": 1.0, "tick_s": 0.1, "uncertainty_reason": "none",
                 }
             ),
         ),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from compressbench.cli.main import call
+from compressbench.core.protocols import Instrument
+from compressbench.records.limits import Limits
 from compressbench.testing import tiny_classifier
 
 _TEXTS = [
@@ -53,3 +58,27 @@ def recipe_data(model: Path, data: Path, candidates: list[dict[str, Any]], **sec
 def write_recipe(path: Path, data: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes two seconds of every run: measuring what the device can do."""
+    limits = Limits(
+        device="cpu",
+        copy_bytes_per_s=1e12,
+        copy_bytes=2**28,
+        matmul_flops_per_s={"float32": 1e13},
+        num_threads=1,
+        seconds=0.0,
+    )
+    monkeypatch.setattr("compressbench.measure.device_limits.measure_limits", lambda device, num_threads: limits)
+
+
+def open_with(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Instrument]) -> None:
+    """The meter `energy` opens what this makes."""
+    monkeypatch.setattr("compressbench.meters.energy.Energy.open", lambda self, device: make())
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """The exit code of a command line, and what it said beside its answer, as one line."""
+    code = call([str(each) for each in arguments])
+    return code, " ".join(capsys.readouterr().err.split())

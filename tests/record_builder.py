@@ -213,7 +213,10 @@ def record(candidate: str = "baseline", **changed: Any) -> Record:
         "readings": readings(),
         "environment": environment(),
     }
-    return Record(**{**fields, **changed})
+    said = {**fields, **changed}
+    if said["measurement"] is not None and said["measurement"].protocol == 1:
+        said.setdefault("schema_version", 2)  # the last that had it
+    return Record(**said)
 
 
 def failed(candidate: str, message: str = "CUDA ran out of memory [step.py:12]", **changed: Any) -> Record:
@@ -232,9 +235,15 @@ def failed(candidate: str, message: str = "CUDA ran out of memory [step.py:12]",
 def run_of(candidates: Mapping[str, Record], **baseline: Any) -> list[Record]:
     """A baseline and its candidates, all of one run and one recipe."""
     said = recipe(tuple(candidates))
+    first = record(**{"recipe": said, **baseline})
+    # one that failed says nothing that any version would refuse
+    version = {"schema_version": first.schema_version}
     return [
-        record(**{"recipe": said, **baseline}),
-        *(each.model_copy(update={"recipe": said}) for each in candidates.values()),
+        first,
+        *(
+            each.model_copy(update={"recipe": said, **(version if each.measurement is None else {})})
+            for each in candidates.values()
+        ),
     ]
 
 

@@ -185,6 +185,22 @@ def test_whatever_a_method_raises_becomes_a_record(
     assert call(["run", str(recipe), "--out", str(tmp_path / "again")]) == 1
 
 
+def test_an_error_without_words_is_called_by_its_name(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressbench.methods.quantization.cast import Cast
+
+    def explode(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Cast, "apply", explode)
+    recipe = write_recipe(tmp_path / "r.yaml", recipe_data(*parts, CANDIDATES[:1]))
+    _, candidate = run_recipe(recipe, tmp_path / "out")
+    assert candidate.failure is not None
+    assert candidate.failure.message.startswith("MemoryError [test_line.py:")
+    assert "MemoryError" in rows_of([candidate])[0].cells["latency_p50_s"].reason
+
+
 def test_a_baseline_that_fails_ends_the_run_with_its_record_kept(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +215,37 @@ def test_a_baseline_that_fails_ends_the_run_with_its_record_kept(
         list(run_recipe(recipe, tmp_path / "out"))
     stored, _ = read_records([tmp_path / "out"])
     assert [(record.candidate, record.status) for record in stored] == [("baseline", "failed")]
+
+
+def test_a_model_that_breaks_down_in_later_blocks_is_not_ranked(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressbench.measure.blocks import _Run
+    from compressbench.runtimes.torch_eager import TorchSession
+
+    block, answer, is_broken = _Run.block, TorchSession.__call__, False
+
+    def watched(run: Any, number: int, position: int, arm: Any, counter: Any) -> Any:
+        nonlocal is_broken
+        is_broken = number == 1 and arm == "candidate"
+        found = block(run, number, position, arm, counter)
+        is_broken = False
+        return found
+
+    def breaks_down(session: Any, batch: Any) -> Any:
+        logits = answer(session, batch)
+        return logits * math.nan if is_broken else logits
+
+    monkeypatch.setattr(_Run, "block", watched)
+    monkeypatch.setattr(TorchSession, "__call__", breaks_down)
+    workload = {"tier": "smoke", "sequence_length": 8, "rounds": 2, "block_s": 0.1, "num_threads": 1}
+    recipe = write_recipe(tmp_path / "r.yaml", recipe_data(*parts, CANDIDATES[:1], workload=workload))
+    records = list(run_recipe(recipe, tmp_path / "out"))
+    assert [record.status for record in records] == ["ok", "ok"]
+    baseline, candidate = rows_of(records)
+    assert candidate.not_rankable[-1] == "2 of 4 timed blocks of the candidate ended with logits that are not finite"
+    # the copy of the baseline that it is measured against
+    assert baseline.not_rankable[-1] == candidate.not_rankable[-1]
 
 
 def test_a_head_with_the_wrong_number_of_labels_stops_before_anything_is_measured(

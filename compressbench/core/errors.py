@@ -50,6 +50,14 @@ class CompressbenchError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.got, self.do))
 
 
+def in_words(error: BaseException) -> str:
+    """What an error says. One that isn't of this tree says its type too: its text may be empty, or mean nothing alone."""
+    if isinstance(error, CompressbenchError):
+        return str(error)
+    text, kind = str(error), type(error).__name__
+    return one_line(f"{kind}: {text}" if text else kind)
+
+
 def _rebuild(kind: type[CompressbenchError], what: str, where: str, got: str, do: str) -> CompressbenchError:
     return kind(what, where=where, got=got, do=do)
 

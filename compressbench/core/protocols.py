@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkab
 
 from pydantic import Field, model_validator
 
-from compressbench.core.reading import Kind, Reading
+from compressbench.core.reading import Kind, Reading, Uncertainties, Values
 from compressbench.core.spec import Spec
 
 Batch = Mapping[str, Any]
@@ -182,11 +182,11 @@ class Provenance(Spec):
     """
 
     kind: Kind
-    source: str
+    source: str = Field(min_length=1)
     boundary: str = ""
-    relative_uncertainty: float | None = None
+    relative_uncertainty: float | None = Field(None, ge=0)
     uncertainty_reason: str = ""
-    tick_s: float | None = None
+    tick_s: float | None = Field(None, gt=0)
     notes: tuple[str, ...] = ()
 
 
@@ -211,8 +211,8 @@ class Window(Spec):
     """
 
     seconds: float = Field(ge=0)
-    values: Mapping[str, float] = {}
-    uncertainties: Mapping[str, float] = {}
+    values: Values = Field({})
+    uncertainties: Uncertainties = Field({})
     reason: str = ""
     between: Between | None = None
 

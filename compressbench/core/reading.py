@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from compressbench.core.spec import Spec
-from compressbench.core.units import unit_of
+from compressbench.core.units import lacks_energy_unit, unit_of
 
 Kind = Literal["measured", "estimated", "modelled"]
+
+
+def _in_si_units(values: Mapping[str, float]) -> Mapping[str, float]:
+    for name in values:
+        if lacks_energy_unit(name):
+            raise ValueError(f"'{name}' speaks of energy, which is in joules (_j) or watts (_w)")
+    return values
+
+
+Values = Annotated[Mapping[str, float], AfterValidator(_in_si_units)]
+"""By name with a unit suffix; energy by any other name or unit would pass for something that needs no label."""
+Uncertainties = Mapping[str, Annotated[float, Field(ge=0)]]
+"""Standard uncertainties (k = 1) by the names of their values, in their units."""
+
+
+def at_least(kind: Kind) -> tuple[Kind, ...]:
+    """That kind and the better ones, best first.
+
+    >>> at_least("estimated")
+    ('measured', 'estimated')
+    """
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return kinds[: kinds.index(kind) + 1]
 
 
 class Reading(Spec):
@@ -26,7 +50,7 @@ class Reading(Spec):
     uncertainty_reason: str = ""
     boundary: str = ""
     window_s: float | None = Field(None, gt=0)
-    tick_s: float | None = None
+    tick_s: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _is_bounded_or_says_why(self) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 
 JOULES_PER_KWH = 3.6e6
@@ -18,6 +19,7 @@ _BY_SUFFIX = {
     "_bits": "bit",
 }
 _BY_LETTER = {"s": "s", "j": "J", "w": "W"}
+_SPEAKS_OF_ENERGY = re.compile(r"energy|power|joule|watt|(?:^|[^a-z])[kmgtuµ]?(?:wh|w|j)(?![a-z0-9])")
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _LEAST = [(scale * 0.9995, scale, prefix) for scale, prefix in _PREFIXES]
 
@@ -34,6 +36,20 @@ def unit_of(name: str) -> str:
             return unit
     _, separator, letter = name.rpartition("_")
     return _BY_LETTER.get(letter, "") if separator else ""
+
+
+def is_energy(name: str) -> bool:
+    """Whether the suffix of a name says joules or watts, per whatever."""
+    return unit_of(name)[:1] in ("J", "W")
+
+
+def lacks_energy_unit(name: str) -> bool:
+    """Whether a name speaks of energy or power, and its suffix doesn't say in joules or in watts.
+
+    >>> lacks_energy_unit("energy_kwh"), lacks_energy_unit("energy_j"), lacks_energy_unit("disk_bytes")
+    (True, False, False)
+    """
+    return _SPEAKS_OF_ENERGY.search(name.lower()) is not None and not is_energy(name)
 
 
 def humanize(value: float, unit: str) -> str:

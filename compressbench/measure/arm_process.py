@@ -20,6 +20,7 @@ from compressbench.measure.blocks import CallersOfArm, OneBlock, Tools, one_bloc
 from compressbench.measure.calls import caller
 from compressbench.measure.drift import DriftRule
 from compressbench.measure.instruments import opened
+from compressbench.measure.outputs import keep_answers
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
 from compressbench.measure.watching import watching
@@ -72,7 +73,10 @@ def run_job(job: Job) -> Result:
     session = runtime.prepare(handle, job.device)
     inputs = read_inputs(Path(job.inputs))
     meters = [resolve_use(registry.meters, each) for each in job.meters]
-    callers = CallersOfArm.of(lambda: caller(session, inputs, job.output_tokens))
+    tokens = job.output_tokens
+    # what is kept goes with the process; logits that are no numbers end it
+    keep = keep_answers(inputs, tokens)
+    callers = CallersOfArm(caller(session, inputs, tokens), caller(session, inputs, tokens, keep=keep))
     parent = (os.getppid(),)
     with opened(meters, job.device, SilentProgress()) as working, watching(job.device, [runtime], parent) as watcher:
         found = one_block(callers, job.num_calls, _schedule(job), Tools(working.instruments, watcher))

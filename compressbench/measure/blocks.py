@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress, SilentProgress
@@ -30,6 +30,7 @@ from compressbench.records.evidence import DisturbanceRule, Evidence, disturbed_
 from compressbench.records.measurement import Arm, Block, Idle, Measurement, WarmUp
 
 Sleep = Callable[[float], None]
+T = TypeVar("T", Block, Idle)
 
 
 class Watching(Protocol):
@@ -245,20 +246,20 @@ class _Run:
         return num_rounds - len(disturbed_rounds(self.tools.watcher.evidence(), self.rule, rounds, arms))
 
     def as_measurement(self, shape: Mapping[str, Any], warm: Mapping[Arm, WarmUp]) -> Measurement:
-        untrusted, watcher = self.working.untrusted(), self.tools.watcher
+        untrusted, watcher, provenance = self.working.untrusted(), self.tools.watcher, self.working.provenance()
         return Measurement(
             protocol=2,
             tier=self.schedule.tier,
             warm_up=warm,
             blocks=tuple(_without(block, untrusted) for block in self.blocks),
-            provenance=self.working.provenance(),
+            provenance=provenance,
             harness_overhead_ns=harness_overhead_ns(self.tools.clock),
             calls_per_block=self.lengths,
             num_planned_rounds=self.schedule.rounds,
             evidence=None if watcher is None else watcher.evidence(),
             rule=None if watcher is None else self.rule,
-            idle=tuple(self.idle),
-            phases=self.phases.energies(self.blocks, self.beside.ticks),
+            idle=tuple(_without(idle, idle.raw.keys() - provenance.keys()) for idle in self.idle),
+            phases={} if ENERGY in untrusted else self.phases.energies(self.blocks, self.beside.ticks),
             **shape,
         )
 
@@ -279,7 +280,7 @@ def harness_overhead_ns(clock: Clock, count: int = 1000) -> float:
     return statistics.median(time_calls(lambda index: None, itertools.count(), count, clock))
 
 
-def _without(block: Block, names: set[str]) -> Block:
+def _without(block: T, names: set[str]) -> T:
     if not names:
         return block
     fields = {"raw": block.raw, "uncertainties": block.uncertainties}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -88,12 +89,12 @@ class GpuWatcher:
         return GpuEvidence(read, unread, tuple(self._notes))
 
     def close(self) -> None:
-        """Raises MeterError if NVML fails at that."""
+        """Let go of NVML; that a lost GPU fails here too is of no interest to anybody: what it said is known."""
         if self._end is not None:
             self._end()
         if self._handle is not None:
             self._handle = None
-            self._nvml_call("nvmlShutdown")
+            self._shut_down()
 
     def _open(self, device: int | str) -> None:
         self._nvml_call("nvmlInit")
@@ -101,9 +102,13 @@ class GpuWatcher:
         try:
             self._handle = self._nvml_call(by, device)
         except MeterError:
-            self._nvml_call("nvmlShutdown")
+            self._shut_down()
             raise
         self._notes = dict.fromkeys(self._settings())
+
+    def _shut_down(self) -> None:
+        with suppress(MeterError):
+            self._nvml_call("nvmlShutdown")
 
     def _step(self) -> float:
         samples = self._samples

@@ -7,19 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from compressbench.core.errors import CompressbenchError, MeterError, MissingMeasurementError
+from compressbench.core.errors import CompressbenchError, MissingMeasurementError, in_words
 from compressbench.core.instruments import WantsLead
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Provenance, Session
-from compressbench.core.reading import Kind, Reading
+from compressbench.core.reading import Kind, Reading, at_least
 from compressbench.core.registry import Resolved
-from compressbench.core.units import unit_of
 from compressbench.measure.working import WindowsOfBlock
-from compressbench.records.crosscheck import CROSSCHECK
 
 ENERGY = "energy_j"
 _Z95 = 1.959963984540054
-_FROM_BEST: tuple[Kind, ...] = ("measured", "estimated", "modelled")
 
 
 class Opened(NamedTuple):
@@ -54,30 +51,31 @@ def opened(meters: Iterable[Resolved], device: str, progress: Progress) -> Itera
             for meter in wanted:
                 try:
                     instrument = meter.value.open(device)
-                except CompressbenchError as error:
-                    found.absent[meter.name] = str(error)
-                else:
                     stack.callback(_close, meter.name, instrument, progress)
                     _add(found, meter.name, instrument)
+                except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+                    found.absent[meter.name] = in_words(error)
                 bar.advance()
         yield found
 
 
-def require_energy(meters: Iterable[Resolved], opened: Opened, kind: Kind = "measured") -> None:
-    """Raise MissingMeasurementError (exit code 4) unless an open meter gives joules of that kind or a better one.
+def require_energy(meters: Iterable[Resolved], opened: Opened, kind: Kind | None = "measured") -> None:
+    """Raise MissingMeasurementError (exit code 4) unless an open meter gives "energy_j" of that kind or a better one.
 
-    Call it before anything is measured. The error has the reason of every meter, and of better ones that weren't there.
+    Joules of any other name are beside the point: no table ranks them. Call it before anything is measured. The error has
+    the reason of every meter, and of better ones that weren't there. None asks for nothing.
     """
-    good_enough = _FROM_BEST[: _FROM_BEST.index(kind) + 1]
+    if kind is None:
+        return
     reasons: list[str] = []
     for name, instrument in opened.instruments.items():
-        joules = [how for value, how in instrument.provenances.items() if _is_energy(value)]
-        if any(how.kind in good_enough for how in joules):
+        how = instrument.provenances.get(ENERGY)
+        if how is None:
+            continue
+        if how.kind in at_least(kind):
             return
-        if joules:
-            best = min(joules, key=lambda how: _FROM_BEST.index(how.kind))
-            notes = f" ({'; '.join(best.notes)})" if best.notes else ""
-            reasons.append(f"{name}: {best.kind}, {best.source}{notes}")
+        notes = f" ({'; '.join(how.notes)})" if how.notes else ""
+        reasons.append(f"{name}: {how.kind}, {how.source}{notes}")
     asked = [meter.name for meter in meters if meter.value.scope == "block"]
     reasons += [f"{name}: {opened.absent[name]}" for name in asked if name in opened.absent]
     raise MissingMeasurementError(
@@ -96,8 +94,8 @@ def forget_windows(instruments: Mapping[str, Instrument]) -> dict[str, str]:
     for name, instrument in instruments.items():
         try:
             instrument.collect()
-        except MeterError as error:
-            failed[name] = str(error)
+        except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+            failed[name] = in_words(error)
     return failed
 
 
@@ -144,8 +142,9 @@ def energy_reading(name: str, how: Provenance | None, window: WindowsOfBlock, se
 
 def _add(found: Opened, name: str, instrument: Instrument) -> None:
     """Two meters that give a value of the same name would overwrite each other: the first in the recipe has it."""
+    names = instrument.provenances.keys()
     for other, before in found.instruments.items():
-        if both := sorted(before.provenances.keys() & instrument.provenances.keys()):
+        if both := sorted(before.provenances.keys() & names):
             found.absent[name] = (
                 f"the meter '{other}' reads {', '.join(both)} already, and one of them has to be chosen"
             )
@@ -153,12 +152,8 @@ def _add(found: Opened, name: str, instrument: Instrument) -> None:
     found.instruments[name] = instrument
 
 
-def _is_energy(value: str) -> bool:
-    return unit_of(value) == "J" and not value.startswith(CROSSCHECK)
-
-
 def _close(name: str, instrument: Instrument, progress: Progress) -> None:
     try:
         instrument.close()
-    except MeterError as error:
-        progress.say(f"the meter '{name}' could not be closed: {error}")
+    except Exception as error:  # noqa: BLE001 -- what was measured is measured
+        progress.say(f"the meter '{name}' could not be closed: {in_words(error)}")

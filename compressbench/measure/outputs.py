@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from compressbench.core.errors import CellError
+from compressbench.core.errors import CellError, NotFiniteError
 from compressbench.core.protocols import Batch
 from compressbench.records.measurement import Outputs
 
@@ -42,6 +42,7 @@ class KeptAnswers:
     def __init__(self, num_inputs: int, reduce: Callable[[Any], Answer], max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self.answers: dict[int, Answer] = {}
         self.num_compared = self.num_different = 0
+        self.num_blocks_not_finite = 0
         self._reduce, self._max_held_bytes = reduce, max_held_bytes
         self._wanted = [_TIMES_SEEN] * num_inputs
         self._held: list[tuple[int, Any]] = []
@@ -56,13 +57,25 @@ class KeptAnswers:
                 self._held.append((slot, output))
 
     def settle(self, last: tuple[int, Any] | None) -> None:
-        """Raises CellError if an output isn't finite."""
+        """Raises NotFiniteError if an output that is kept isn't finite; of a block whose last one isn't, that it is so
+        is counted: a model may break down when it has run for a while.
+        """
         held, self._held, self._room = self._held, [], self._max_held_bytes
-        if last is not None and self._wanted[last[0]] and not (held and held[-1][1] is last[1]):
-            self._wanted[last[0]] -= 1
-            held.append(last)
+        if last is not None and not (held and held[-1][1] is last[1]):
+            if self._wanted[last[0]]:
+                self._wanted[last[0]] -= 1
+                held.append(last)
+            else:
+                self.num_blocks_not_finite += not self._is_finite(last[1])
         for slot, output in held:
             self._take(slot, self._reduce(output))
+
+    def _is_finite(self, output: Any) -> bool:
+        try:
+            self._reduce(output)
+        except NotFiniteError:
+            return False
+        return True
 
     def repeat(self, run: Callable[[int], Any]) -> None:
         """If no input was met twice, get some of them answered once more, untimed, to compare. Call it after all blocks."""
@@ -92,10 +105,10 @@ def keep_answers(inputs: Sequence[Batch], output_tokens: int | None) -> KeptAnsw
 
 
 def likeliest(logits: Any) -> Answer:
-    """The arg max over the last dimension. Raises CellError if the largest isn't finite: an overflow is no answer."""
+    """The arg max over the last dimension. Raises NotFiniteError if the largest isn't finite: an overflow is no answer."""
     largest, index = logits.max(dim=-1)
     if not bool(largest.isfinite().all()):
-        raise CellError(
+        raise NotFiniteError(
             "the timed calls gave logits that are not finite", do="A method or data type overflowed; try bfloat16."
         )
     return _as_array(index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from compressbench.core.errors import CellError
 from compressbench.core.progress import Progress
+from compressbench.core.protocols import Provenance
 from compressbench.core.spec import Spec
 from compressbench.measure.arm_process import Job, Result
 from compressbench.measure.blocks import Comparison
@@ -100,13 +102,16 @@ class _Visits:
 
     def as_measurement(self, shape: Mapping[str, Any], schedule: Schedule) -> Measurement:
         results = [result for _, result in self.results]
+        mixed = mixed_labels([result.provenance for result in results])
         evidence = merged([result.evidence for result in results])
         return Measurement(
             protocol=2,
             tier=schedule.tier,
             warm_up={arm: self._warm_up(arm) for arm in ("baseline", "candidate")},
-            blocks=tuple(self.blocks),
-            provenance={name: how for result in results for name, how in result.provenance.items()},
+            blocks=tuple(_without(block, mixed) for block in self.blocks),
+            provenance={
+                name: how for result in results for name, how in result.provenance.items() if name not in mixed
+            },
             harness_overhead_ns=max(result.harness_overhead_ns for result in results),
             calls_per_block=self.lengths,
             num_planned_rounds=schedule.rounds,
@@ -127,6 +132,35 @@ class _Visits:
             steady_state="not-reached" if unsteady else "yes",
             reason=f"{len(unsteady)} of {len(found)} processes: {unsteady[0]}" if unsteady else "",
         )
+
+
+def mixed_labels(parts: Sequence[Mapping[str, Provenance]]) -> dict[str, str]:
+    """The values that aren't of one kind, source and boundary in all processes that read them, and how often which was.
+
+    A meter may be there for one process and gone for the next, and an estimate take its place: their joules are no sample
+    of one quantity.
+    """
+    labels: dict[str, Counter[str]] = {}
+    for part in parts:
+        for name, how in part.items():
+            labels.setdefault(name, Counter())[f"{how.kind}, {how.source}, {how.boundary}"] += 1
+    return {
+        name: f"not the same in all processes: {'; '.join(f'{label} in {count}' for label, count in found.items())}"
+        for name, found in labels.items()
+        if len(found) > 1
+    }
+
+
+def _without(block: Block, mixed: Mapping[str, str]) -> Block:
+    """Without these values; each has its reason in the place of a meter's."""
+    void = {name: reason for name, reason in mixed.items() if name in block.raw}
+    if not void:
+        return block
+    kept = {
+        field: {name: value for name, value in getattr(block, field).items() if name not in mixed}
+        for field in ("raw", "uncertainties")
+    }
+    return block.model_copy(update={**kept, "void": {**block.void, **void}})
 
 
 def merged(parts: Sequence[Evidence | None]) -> Evidence | None:

@@ -63,6 +63,8 @@ class Contest:
             "sweep": self.points,
         }
         measurement, failed = compare(arms, shape, schedule, tools, progress)
+        counts = {arm: kept.num_blocks_not_finite for arm, kept in answers.items() if kept.num_blocks_not_finite}
+        measurement = measurement.model_copy(update={"num_blocks_not_finite": counts})
         for arm, kept in answers.items():
             kept.repeat(self._ask(arm))
         if self.workload.scenario == "server":

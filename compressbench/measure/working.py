@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from compressbench.core.errors import MeterError
+from compressbench.core.errors import MeterError, in_words
 from compressbench.core.instruments import HasSeries, WantsLead
 from compressbench.core.protocols import Between, Instrument, Provenance, Window
+from compressbench.core.units import unit_of
+from compressbench.records.crosscheck import CROSSCHECK
 
 
 class WindowsOfBlock(NamedTuple):
@@ -68,6 +70,8 @@ class Working:
             windows = instrument.collect()
             if len(windows) != len(found):
                 raise MeterError(f"the meter '{name}' gave {len(windows)} windows for {len(found)}")
+            if unknown := {value for window in windows for value in window.values} - instrument.provenances.keys():
+                raise MeterError(f"the meter '{name}' doesn't say how it reads {', '.join(sorted(unknown))}")
             for into, window in zip(found, windows, strict=True):
                 self._take(name, window, into)
 
@@ -104,6 +108,10 @@ class Working:
         return {value for name in self.failed for value in self._names.get(name, ())}
 
     def _take(self, name: str, window: Window, into: WindowsOfBlock) -> None:
+        if empty := [joules for value, joules in window.values.items() if joules <= 0 and _is_energy(value)]:
+            # an average with it in would be too low by what it missed
+            into.void[name] = f"below resolution: {min(empty):g} J"
+            return
         self._names.setdefault(name, set()).update(window.values)
         into.raw.update(window.values)
         into.uncertainties.update(window.uncertainties)
@@ -116,9 +124,14 @@ class Working:
         for name, instrument in list(self.open.items()):
             try:
                 do(name, instrument)
-            except MeterError as error:
-                self.failed[name] = str(error)
+            except Exception as error:  # noqa: BLE001 -- whatever a meter raises, it costs no more than its numbers
+                self.failed[name] = in_words(error)
                 del self.open[name]
+
+
+def _is_energy(value: str) -> bool:
+    """A second meter that reads nothing where the first does is a finding (records.crosscheck)."""
+    return unit_of(value) == "J" and not value.startswith(CROSSCHECK)
 
 
 def working(instruments: Mapping[str, Instrument]) -> Working:

@@ -14,20 +14,23 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compressbench.core.protocols import Provenance
+from compressbench.core.reading import Uncertainties, Values
 from compressbench.core.spec import Spec
-from compressbench.core.units import unit_of
+from compressbench.core.units import is_energy
 from compressbench.records.evidence import DisturbanceRule, Evidence
 
 Arm = Literal["baseline", "candidate", "control"]
 Nanoseconds = Annotated[int, Field(gt=0)]
 Tier = Literal["smoke", "standard", "audit"]
+OF_PHASES = "energy_j"
+"""The value whose increments prefill and decode are told apart by."""
 
 
 class Block(Spec):
     """Calls of one arm, one after the other. `raw` are additive values that block meters read over the whole block.
 
-    `uncertainties` are their standard uncertainties (k = 1) without the instrument's gain; `void` has, by meter, why there
-    is no value. `seconds` is the block's wall time, first call's beginning to last call's end.
+    `uncertainties` are their standard uncertainties (k = 1) without the instrument's gain; `void` has, by meter or value,
+    why there is no value. `seconds` is the block's wall time, first call's beginning to last call's end.
 
     Of generation: the time from the call to its first token (one per call), all gaps between tokens that follow, and how
     many tokens each call gave per sequence.
@@ -37,8 +40,8 @@ class Block(Spec):
     position: int = Field(ge=0, le=5)
     arm: Arm
     latencies_ns: tuple[Nanoseconds, ...] = Field(min_length=1)
-    raw: Mapping[str, float] = {}
-    uncertainties: Mapping[str, float] = {}
+    raw: Values = Field({})
+    uncertainties: Uncertainties = Field({})
     void: Mapping[str, str] = {}
     seconds: float | None = Field(None, gt=0)
     first_token_ns: tuple[Nanoseconds, ...] = ()
@@ -62,8 +65,8 @@ class Idle(Spec):
 
     when: Literal["before", "after"]
     seconds: float = Field(gt=0)
-    raw: Mapping[str, float] = {}
-    uncertainties: Mapping[str, float] = {}
+    raw: Values = Field({})
+    uncertainties: Uncertainties = Field({})
     void: Mapping[str, str] = {}
 
 
@@ -95,10 +98,19 @@ class PhaseEnergy(Spec):
     num_ticks: int
     prefill_w: float | None = None
     decode_w: float | None = None
-    prefill_uncertainty_w: float | None = None
-    decode_uncertainty_w: float | None = None
+    prefill_uncertainty_w: float | None = Field(None, ge=0)
+    decode_uncertainty_w: float | None = Field(None, ge=0)
     is_beside: bool = False
     reason: str = ""
+
+    @model_validator(mode="after")
+    def _has_both_with_uncertainties_or_says_why_not(self) -> PhaseEnergy:
+        watts = (self.prefill_w, self.decode_w, self.prefill_uncertainty_w, self.decode_uncertainty_w)
+        if any(each is None for each in watts) != all(each is None for each in watts):
+            raise ValueError("the watts of both phases need their uncertainties, or there are none")
+        if (self.prefill_w is None) != bool(self.reason):
+            raise ValueError(f"phases have watts, or a reason why not (got {self.prefill_w}, {self.reason!r})")
+        return self
 
 
 class SweepPoint(Spec):
@@ -166,7 +178,8 @@ class Measurement(Spec):
 
     `num_planned_rounds` were asked for; further rounds repeat those that were disturbed, and none is left out.
     `batch_sizes` has the arms whose batch is not `batch_size`: each arm's best of an offline sweep; `thread_counts` has
-    each arm's best number of CPU threads where those were tried too.
+    each arm's best number of CPU threads where those were tried too. `num_blocks_not_finite` has the arms of which so many
+    blocks ended with logits that are no numbers.
     """
 
     protocol: Literal[1, 2] = 1
@@ -184,6 +197,7 @@ class Measurement(Spec):
     rule: DisturbanceRule | None = None
     idle: tuple[Idle, ...] = ()
     outputs: Mapping[Arm, Outputs] = {}
+    num_blocks_not_finite: Mapping[Arm, Annotated[int, Field(gt=0)]] = {}
     phases: Mapping[Arm, PhaseEnergy] = {}
     batch_sizes: Mapping[Arm, int] = {}
     thread_counts: Mapping[Arm, int] = {}
@@ -205,9 +219,11 @@ class Measurement(Spec):
         return self
 
     def _energies(self) -> Iterator[str]:
-        for block in self.blocks:
-            for name in block.raw:
-                if unit_of(name) in ("J", "W"):
-                    if block.seconds is None or name not in block.uncertainties:
-                        raise ValueError(f"'{name}' of a block needs its window's seconds and its uncertainty")
-                    yield name
+        windows: list[Block | Idle] = [*self.blocks, *self.idle]
+        for window in windows:
+            for name in filter(is_energy, window.raw):
+                if window.seconds is None or name not in window.uncertainties:
+                    raise ValueError(f"'{name}' of a block or of idle needs its window's seconds and its uncertainty")
+                yield name
+        if any(phases.prefill_w is not None for phases in self.phases.values()):
+            yield OF_PHASES

@@ -7,8 +7,9 @@ History of SCHEMA_VERSION (a record is read by its own version; nothing is ever 
    Sizes, scores and audits stay comparable; latencies and energies compare within their own run, as ever.
 4  adds to scores what score.py has beyond `paired`: labels, margins, strata, resampled differences, fidelity, noise floors,
    draws, plausibility. A score can be without a value. Values stay comparable; verdicts are adjusted for multiplicity now.
-5  adds `deployment` (see deployment.py) for runtimes other than `torch`, and CPU threads and a limit of latency to sweeps;
-   everything else means what it meant.
+5  adds `deployment` (see deployment.py) for runtimes other than `torch`, and CPU threads and a limit of latency to sweeps,
+   and to measurements how many blocks ended with logits that are no numbers; everything else means what it meant.
+   Readings of energy need the tick of their meter, and joules or watts in their names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import Field, model_validator
 
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
+from compressbench.core.units import is_energy, lacks_energy_unit
 from compressbench.records.asked import misshapen
 from compressbench.records.audit import Audit
 from compressbench.records.deployment import Deployment
@@ -125,10 +127,18 @@ class Record(Spec):
 
     @model_validator(mode="after")
     def _joules_say_how_they_were_read(self) -> Record:
-        if self.schema_version >= 3:
-            for reading in self.readings:
-                if reading.unit.startswith(("J", "W")) and not (reading.boundary and reading.window_s):
-                    raise ValueError(f"{reading.name}: energy needs its boundary and window_s")
+        """Versions 1 and 2 had no protocol 2, and no windows and ticks of readings."""
+        if self.schema_version < 3:
+            return self
+        if self.measurement is not None and self.measurement.protocol < 2:
+            raise ValueError("schema 3 and later have measurements of protocol 2, which says how every joule was read")
+        for reading in self.readings:
+            if lacks_energy_unit(reading.name):
+                raise ValueError(f"'{reading.name}' speaks of energy, which is in joules (_j) or watts (_w)")
+            if not is_energy(reading.name):
+                continue
+            if not (reading.boundary and reading.window_s) or (reading.tick_s is None and reading.kind != "modelled"):
+                raise ValueError(f"{reading.name}: energy needs its boundary, window_s, and the tick_s of its meter")
         return self
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,10 +70,18 @@ class RecordStore:
         write_atomically(path, dump(record))
         return path
 
-    def finished_keys(self) -> set[str]:
-        """Keys of the cells that have a readable record with status ok in this folder."""
+    def keys_to_keep(self, is_enough: Callable[[Record], bool], *, resume: bool) -> set[str]:
+        """Of a run that goes on those that are finished; one that starts anew forgets its checkpoints, too."""
+        if resume:
+            return self.finished_keys(is_enough)
+        self.forget_checkpoints()
+        return set()
+
+    def finished_keys(self, is_enough: Callable[[Record], bool] = lambda record: True) -> set[str]:
+        """Keys of the cells that have a readable record with status ok in this folder, which also `is_enough`."""
         files = [path for path in self.folder.glob("*.json") if looks_like_a_record(path)]
-        return {record.key for record in read_records(files)[0] if record.status == "ok"} if files else set()
+        found = read_records(files)[0] if files else []
+        return {record.key for record in found if record.status == "ok" and is_enough(record)}
 
     def write_samples(self, stem: str, task: str, rows: Sequence[SampleRow]) -> tuple[str, str]:
         """Write per-sample rows (id, prediction, target, score, weight, and what else they have); the file's name and its

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
-from compressbench.core.errors import UnknownNameError
+from compressbench.core.errors import MissingMeasurementError, UnknownNameError
 from compressbench.core.names import did_you_mean, one_line
+from compressbench.core.reading import Kind, at_least
+from compressbench.records.record import Record
 from compressbench.report.cost_words import ACCURACY, COST_WORDS, full_name, more_is_better, names_for
 from compressbench.report.figures import Contender, names_in
 from compressbench.report.goals import Goal
+from compressbench.report.rows import rows_of
 
 STRATUM = "worst_stratum"
 # one of them is the objective where none is said
@@ -116,3 +120,33 @@ def names_needed(policy: Policy) -> list[str]:
     """The cells whose values decide: those of the goals, with every name that their words may stand for."""
     objectives = (policy.objective,) if policy.objective else _DEFAULTS
     return names_for([*objectives, *(goal.figure for goal in policy.goals), *policy.require, _BREAKS_TIES])
+
+
+def require_energy_of(records: Generator[Record], least: Kind | None) -> Iterator[Record]:
+    """Pass the records of a run on. Raises MissingMeasurementError if one that is ok lacks joules of that kind: at once if
+    it is the baseline, else after the last, for no candidate costs another its turn.
+    """
+    reasons: list[str] = []
+    with closing(records):
+        for record in records:
+            yield record
+            if why := why_no_energy(record, least):
+                reasons.append(f"{record.candidate}: {why}")
+                if record.role == "baseline":
+                    break
+    if reasons:
+        raise MissingMeasurementError(
+            f"energy has to be {least}, and a record of this run has none",
+            got="; ".join(reasons),
+            do="The records are kept; with --resume what lacks it is measured again.",
+        )
+
+
+def why_no_energy(record: Record, least: Kind | None) -> str:
+    """Why a record that is ok has no joules per inference of that kind or a better one; "" if it has, or needs none."""
+    if least is None or record.status != "ok":
+        return ""
+    cell = rows_of([record])[0].cells["energy_j_per_inference"]
+    if cell.kind in at_least(least):
+        return ""
+    return cell.reason or f"{cell.kind}, {cell.source}"

@@ -18,7 +18,7 @@ def not_rankable(record: Record) -> tuple[str, ...]:
     measurement = record.measurement
     if measurement is None:
         return ()
-    return (*_not_steady(measurement), *_contended(measurement))
+    return (*_not_steady(measurement), *_contended(measurement), *_not_finite(measurement))
 
 
 def warnings(record: Record) -> tuple[str, ...]:
@@ -43,6 +43,12 @@ def _contended(measurement: Measurement) -> Iterator[str]:
     why = contention(disturbances(measurement.evidence, measurement.rule, len(arms), arms), measurement.rule)
     if why:
         yield f"contended: {why}"
+
+
+def _not_finite(measurement: Measurement) -> Iterator[str]:
+    for arm, count in measurement.num_blocks_not_finite.items():
+        num_blocks = sum(block.arm == arm for block in measurement.blocks)
+        yield f"{count} of {num_blocks} timed blocks of the {arm} ended with logits that are not finite"
 
 
 def _overhead(measurement: Measurement) -> Iterator[str]:

@@ -278,7 +278,7 @@ def _why_absent(record: Record, name: str) -> str:
         return "nothing was compressed"
     if meter and meter not in asked:
         return f"{NOT_ASKED} {meter}"
-    specific = record.absent.get(name) or record.absent.get("compress_energy" if name == "compress_energy_j" else "")
+    specific = record.absent.get(name) or record.absent.get(f"compress_{meter}" if name == "compress_energy_j" else "")
     return specific or record.absent.get(meter) or numbers.why_refused(record, name) or "it was not recorded"
 
 

@@ -179,7 +179,7 @@ def test_a_record_without_an_audit_is_exit_code_4_with_the_reason(
 def test_a_new_record_without_an_audit_is_not_told_that_schema_1_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    err = said(capsys, written(tmp_path, "int8", None))[2]
+    err = said(capsys, written(tmp_path, "int8", None, measurement=build.interleaved()))[2]
     assert "of schema 5 that was written without one" in err
     assert "schema 1" not in err
 

@@ -40,7 +40,7 @@ def compressed(name: str, seconds: float, joules: float | None, **changed: Any) 
     record = decided.candidate(name, seconds, **changed)
     values = {"compress_seconds": 100.0} | ({} if joules is None else {"compress_energy_j": joules})
     more = [
-        each.model_copy(update={"boundary": "cpu", "window_s": 100.0})
+        each.model_copy(update={"boundary": "cpu", "window_s": 100.0, "tick_s": 0.02})
         for each in build.readings(**values)
         if each.name in values
     ]

@@ -18,6 +18,7 @@ from compressbench.measure.blocks import CallersOfArm, Tools, compare, harness_o
 from compressbench.measure.calls import CallDetails, caller
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
+from compressbench.records.crosscheck import disagreement
 from compressbench.records.evidence import Evidence
 from compressbench.records.measurement import Arm, Block, Measurement, Tier
 from compressbench.report.paired import paired_ratio
@@ -284,6 +285,14 @@ def test_a_meter_that_fails_in_a_later_round_takes_its_earlier_values_along() ->
     assert all(not block.raw and not block.uncertainties for block in found.blocks)
 
 
+@pytest.mark.parametrize("window", [MeterError("GPU is lost"), "below resolution"])
+def test_what_was_read_of_the_idle_machine_goes_with_what_was_never_read_in_blocks(window: Any) -> None:
+    meter = ReplayInstrument([{"energy_j": 3.0}, *[window] * 12, {"energy_j": 3.0}])
+    found, _, _ = run(instruments={"energy": meter}, idle_s=1.0)
+    assert found.provenance == {}
+    assert all(not idle.raw and not idle.uncertainties for idle in found.idle)
+
+
 def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
     class Dead(ReplayInstrument):
         def start(self) -> None:
@@ -293,6 +302,28 @@ def test_a_meter_that_fails_to_start_is_dropped_too() -> None:
     assert failed == {"energy": "GPU is lost"}
     assert all(not block.raw for block in found.blocks)
     assert found.provenance == {}
+
+
+@pytest.mark.parametrize("method", ["start", "stop", "collect"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), AttributeError("no such field"), MemoryError()])
+def test_whatever_a_meter_raises_costs_its_numbers_alone(method: str, error: Exception) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    odd, good = ReplayInstrument([{"energy_j": 1.0}]), ReplayInstrument([{"ram_energy_j": 2.0}])
+    setattr(odd, method, fail)
+    found, failed, _ = run(instruments={"energy": odd, "ram": good})
+    kind, text = type(error).__name__, str(error)
+    assert failed == {"energy": f"{kind}: {text}" if text else kind}
+    assert [dict(block.raw) for block in found.blocks] == [{"ram_energy_j": 2.0}] * 12
+
+
+def test_a_value_of_which_its_meter_does_not_say_how_it_was_read_is_none() -> None:
+    meter = ReplayInstrument([{"energy_j": 1.0, "odd_j": 2.0}])
+    meter.provenances = {"energy_j": meter.provenances["energy_j"]}
+    found, failed, _ = run(instruments={"energy": meter})
+    assert failed == {"energy": "the meter 'energy' doesn't say how it reads odd_j"}
+    assert all(not block.raw for block in found.blocks)
 
 
 def test_a_meter_that_loses_a_window_is_broken() -> None:
@@ -311,6 +342,24 @@ def test_a_void_window_has_its_reason_in_its_block_and_no_value() -> None:
     assert failed == {}
     assert [block.raw.get("energy_j") for block in found.blocks] == [2.0] * 3 + [None] + [2.0] * 8
     assert [block.void for block in found.blocks if block.void] == [{"energy": "counter reset"}]
+
+
+@pytest.mark.parametrize("joules", [0.0, -0.5])
+def test_a_window_of_no_joules_is_void_and_in_no_mean(joules: float) -> None:
+    meter = ReplayInstrument([{"energy_j": joules, "ram_energy_j": 1.0}, {"energy_j": 10.0, "ram_energy_j": 1.0}])
+    found, failed, _ = run(instruments={"energy": meter}, idle_s=1.0)
+    assert failed == {}
+    # the first window is that of the idle machine
+    assert [dict(block.raw) for block in found.blocks] == [{"energy_j": 10.0, "ram_energy_j": 1.0}, {}] * 6
+    assert [block.void for block in found.blocks if block.void] == [{"energy": f"below resolution: {joules:g} J"}] * 6
+    assert [idle.void for idle in found.idle] == [{"energy": f"below resolution: {joules:g} J"}, {}]
+
+
+def test_nothing_read_by_the_second_meter_stays_beside_what_the_first_read() -> None:
+    both = {"energy_j": 10.0, "crosscheck_energy_j": 0.0}
+    found, _, _ = run(instruments={"energy": ReplayInstrument([both])})
+    assert [dict(block.raw) for block in found.blocks] == [both] * 12
+    assert "the second read 0 J" in disagreement(found)
 
 
 def test_each_raw_value_keeps_the_provenance_that_its_instrument_gives_it() -> None:

@@ -86,11 +86,15 @@ def test_the_energy_may_come_from_a_meter_of_any_name() -> None:
     assert [reading.value for reading in found.readings if reading.name == "compress_energy_j"] == [12.0]
 
 
-def test_a_void_window_leaves_its_reason_and_no_number() -> None:
-    meter = ReplayInstrument(["counter_reset: 5 then 3"])
+@pytest.mark.parametrize(
+    ("window", "reason"),
+    [("counter_reset: 5 then 3", "counter_reset: 5 then 3"), ({"energy_j": 0.0}, "below resolution: 0 J")],
+)
+def test_a_void_window_leaves_its_reason_and_no_number(window: Any, reason: str) -> None:
+    meter = ReplayInstrument([window])
     found = apply_steps(Handle(), [use("prune")], {"energy": meter}, SilentProgress())
     assert [reading.name for reading in found.readings] == ["compress_seconds", "compress_peak_memory_bytes"]
-    assert found.absent == {"compress_energy": "counter_reset: 5 then 3"}
+    assert found.absent == {"compress_energy": reason}
 
 
 def test_what_an_interrupted_measurement_left_marked_is_not_taken_for_this_window() -> None:

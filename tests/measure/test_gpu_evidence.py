@@ -211,6 +211,27 @@ def test_nvml_is_shut_down_as_often_as_it_was_initialised_and_sampling_ends_befo
     assert nvml.num_inits == 0
 
 
+class Refusing(FakeNvml):
+    """An NVML that can't be shut down."""
+
+    def nvmlShutdown(self) -> None:  # noqa: N802 -- NVML's name
+        raise self.NVMLError(self.NVML_ERROR_UNINITIALIZED)
+
+
+def test_an_nvml_that_can_not_be_shut_down_costs_nothing_that_was_read() -> None:
+    nvml = Refusing(EventClock())
+    watcher = GpuWatcher(0, nvml=nvml, background=None)
+    watcher.before()
+    watcher.after()
+    watcher.close()
+    assert watcher.evidence().columns["gpu_sm_clock_hz"] == (1980e6,)
+
+
+def test_nor_does_it_hide_that_there_is_no_such_gpu() -> None:
+    unread = GpuWatcher("GPU-unknown", nvml=Refusing(EventClock()), background=None).evidence().unread
+    assert {reason for reason in unread.values() if "nvmlDeviceGetHandleByUUID" in reason} == set(unread.values())
+
+
 def test_a_real_thread_samples_and_ends() -> None:
     watcher = GpuWatcher(0, nvml=FakeNvml())
     watcher.before()

@@ -74,6 +74,45 @@ def test_block_meters_are_open_for_the_length_of_a_run_and_closed_whatever_happe
     assert good.calls == ["close"]
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "PermissionError: [Errno 13] Permission denied"),
+        (AttributeError("no nvmlInit"), "AttributeError: no nvmlInit"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_whatever_a_meter_raises_when_it_is_opened_costs_its_numbers_alone(error: Exception, reason: str) -> None:
+    good = ReplayInstrument([{}])
+    asked = meters(first=Meter("block", error), second=Meter("block", good))
+    with opened(asked, "cpu", SilentProgress()) as found:
+        assert (found.absent, list(found.instruments)) == ({"first": reason}, ["second"])
+
+
+def test_an_instrument_that_can_not_say_how_it_reads_is_absent_and_closed() -> None:
+    class Mute(ReplayInstrument):
+        def __init__(self) -> None:
+            self.calls = []
+
+    mute, good = Mute(), instrument()
+    asked = meters(mute=Meter("block", mute), energy=Meter("block", good))
+    with opened(asked, "cpu", SilentProgress()) as found:
+        assert list(found.instruments) == ["energy"]
+        assert "provenances" in found.absent["mute"]
+    assert mute.calls == ["close"]
+
+
+def test_whatever_a_meter_raises_when_it_is_closed_is_said_and_does_no_harm() -> None:
+    class Stuck(ReplayInstrument):
+        def close(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    listener = Listener()
+    with opened(meters(energy=Meter("block", Stuck([{}]))), "cpu", listener):
+        pass
+    assert listener.lines == ["the meter 'energy' could not be closed: OSError: [Errno 5] Input/output error"]
+
+
 def test_a_meter_that_can_not_be_closed_says_so_and_the_others_are_closed() -> None:
     class Stuck(ReplayInstrument):
         def close(self) -> None:
@@ -154,6 +193,12 @@ def test_every_reason_is_named_also_why_a_better_meter_was_not_chosen() -> None:
 def test_a_meter_of_something_else_and_a_cross_check_are_no_energy() -> None:
     assert "no energy meter among the recipe's meters" in refusal(Opened({"wall": instrument(name="power_w")}, {}))
     assert "no energy meter" in refusal(Opened({"energy": instrument(name="crosscheck_energy_j")}, {}))
+    wall = instrument(name="wall_energy_j")
+    assert "energy: estimated, replayed" in refusal(Opened({"energy": instrument("estimated"), "wall": wall}, {}))
+
+
+def test_who_asks_for_no_kind_gets_by_without_a_meter() -> None:
+    require_energy(ASKED, Opened({}, {"energy": "no driver"}), None)
 
 
 def test_a_recipe_without_an_energy_meter_says_so() -> None:
@@ -163,13 +208,18 @@ def test_a_recipe_without_an_energy_meter_says_so() -> None:
 
 def test_windows_that_were_left_marked_are_forgotten_and_failures_told() -> None:
     class Dead(ReplayInstrument):
+        error: Exception = MeterError("GPU is lost")
+
         def collect(self) -> Any:
-            raise MeterError("GPU is lost")
+            raise self.error
 
     marked = ReplayInstrument([{"energy_j": 1.0}])
     marked.start()
     marked.stop()
-    assert forget_windows({"energy": marked, "gpu": Dead([{}])}) == {"gpu": "GPU is lost"}
+    dead, odd = Dead([{}]), Dead([{}])
+    odd.error = OSError(5, "Input/output error")
+    failed = {"gpu": "GPU is lost", "odd": "OSError: [Errno 5] Input/output error"}
+    assert forget_windows({"energy": marked, "gpu": dead, "odd": odd}) == failed
     assert marked.collect() == []
 
 

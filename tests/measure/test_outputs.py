@@ -63,6 +63,20 @@ def test_logits_that_are_not_finite_are_no_answer(value: float) -> None:
         kept([(0, broken)])
 
 
+def test_what_breaks_down_when_every_input_was_met_is_counted_by_its_blocks() -> None:
+    """Also where the last answer of a block isn't kept; and what was kept stays."""
+    broken = torch.full_like(LOGITS, float("nan"))
+    good = [(slot, LOGITS) for slot in range(3)]
+    keep = kept(good, good)
+    assert (keep.num_compared, keep.num_blocks_not_finite) == (3, 0)
+    for block in ([(0, LOGITS), (1, broken)], [(2, broken)], good, [(0, broken), (1, LOGITS)]):
+        for slot, logits in block:
+            keep(slot, logits)
+        keep.settle(block[-1])
+    assert keep.num_blocks_not_finite == 2
+    assert keep.answers == dict.fromkeys(range(3), array("i", [1, 0]))
+
+
 def test_a_class_that_is_ruled_out_is_no_fault() -> None:
     masked = LOGITS.clone()
     masked[:, 2] = -torch.inf

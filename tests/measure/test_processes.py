@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import record_builder as build
 
 from compressbench.core.errors import CellError
 from compressbench.core.progress import SilentProgress
@@ -16,6 +18,7 @@ from compressbench.measure.schedule import Schedule
 from compressbench.records.evidence import Evidence
 from compressbench.records.measurement import Arm, Block, WarmUp
 from compressbench.report.paired import paired_ratio, quantities
+from compressbench.report.rows import rows_of
 
 SHAPE = {"batch_size": 1, "num_inputs": 3}
 ENERGY = Provenance(kind="measured", source="x", boundary="device", relative_uncertainty=0.0, tick_s=0.1)
@@ -33,9 +36,10 @@ def job(model: str, **changed: Any) -> Job:
 class Machine:
     """Stands in for processes: a model named after the nanoseconds that a call of it takes."""
 
-    def __init__(self, unsteady: int = -1) -> None:
+    def __init__(self, unsteady: int = -1, other: Mapping[int, Provenance] | None = None) -> None:
+        """`other` are the processes that read energy in another way, by their number from 1."""
         self.jobs: list[Job] = []
-        self._unsteady = unsteady
+        self._unsteady, self._other = unsteady, other or {}
 
     def __call__(self, told: Job) -> Result:
         self.jobs.append(told)
@@ -45,10 +49,11 @@ class Machine:
         return Result(
             block=Block(
                 round=0, position=0, arm="baseline", latencies_ns=(nanoseconds,) * count, seconds=0.05,
-                raw={"energy_j": float(number)}, uncertainties={"energy_j": 0.1},
+                raw={"energy_j": float(number), "ram_energy_j": 1.0},
+                uncertainties={"energy_j": 0.1, "ram_energy_j": 0.1},
             ),
             warm_up=WarmUp(num_calls=10, seconds=0.5, first_call_s=number, steady_state=state, reason="it drifts"),
-            provenance={"energy_j": ENERGY},
+            provenance={"energy_j": self._other.get(number, ENERGY), "ram_energy_j": ENERGY},
             failed={},
             absent={"power": "no such meter"},
             evidence=Evidence(foreign_share=(number / 100,), unread={"cpu_frequency_hz": "no file"}),
@@ -90,6 +95,29 @@ def test_ratios_evidence_and_energy_are_those_of_the_blocks() -> None:
     assert found.evidence is not None
     assert found.evidence.foreign_share == tuple(number / 100 for number in range(1, 19))
     assert found.harness_overhead_ns == 18.0
+
+
+@pytest.mark.parametrize("changed", [{"kind": "estimated"}, {"source": "y"}, {"boundary": "cpu"}])
+@pytest.mark.parametrize("others", [{1}, {3, 8, 9}, {12}])
+def test_energy_that_was_not_read_in_the_same_way_in_all_processes_is_none(
+    changed: dict[str, Any], others: set[int]
+) -> None:
+    other = ENERGY.model_copy(update=changed)
+    found, failed = compare(Machine(other=dict.fromkeys(others, other)))
+    assert {name for block in found.blocks for name in (*block.raw, *block.uncertainties)} == {"ram_energy_j"}
+    assert set(found.provenance) == {"ram_energy_j"}
+    (reason,) = {block.void["energy_j"] for block in found.blocks}
+    assert f"measured, x, device in {12 - len(others)}" in reason
+    assert f"{other.kind}, {other.source}, {other.boundary} in {len(others)}" in reason
+    cell = rows_of([build.record(measurement=found)])[0].cells["energy_j_per_inference"]
+    assert (cell.value, cell.kind) == (None, "")
+    assert cell.reason == f"4 of 4 windows have no energy: {reason}"
+    assert failed == {"power": "no such meter"}
+
+
+def test_another_tick_of_the_same_meter_is_the_same_meter() -> None:
+    found, _ = compare(Machine(other={3: ENERGY.model_copy(update={"tick_s": 0.2, "notes": ("warm",)})}))
+    assert all("energy_j" in block.raw and not block.void for block in found.blocks)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ def model(**changed: Any) -> ModelSource:
         ({"workload": {**WORKLOAD, "sequence_length": 64}}, ["workload"]),
         ({"workload": {**WORKLOAD, "scenario": "offline"}}, ["workload"]),
         ({"workload": {**WORKLOAD, "tier": "audit"}}, ["workload"]),
-        ({"measurement": build.interleaved(energy_w=None)}, ["measurement", "energy"]),
+        ({"measurement": build.interleaved(energy_w=None), "schema_version": 2}, ["measurement", "energy"]),
         (measured_by("gpu"), ["energy"]),
         (measured_by("cpu", "measured"), ["energy"]),
-        ({"schema_version": 3}, ["schema"]),
+        ({"schema_version": 1}, ["schema"]),
     ],
 )
 def test_each_condition_makes_another_key(changed: dict[str, Any], names: list[str]) -> None:

@@ -209,6 +209,18 @@ def test_only_good_records_are_finished(tmp_path: Path) -> None:
     store.append(build.record())
     store.append(build.failed("int8"))
     assert store.finished_keys() == {"key-of-baseline"}
+    assert store.finished_keys(lambda record: record.candidate == "int8") == set()
+
+
+def test_a_run_that_starts_anew_keeps_nothing_and_one_that_goes_on_what_is_enough(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for name in ("baseline", "int8"):
+        store.append(build.record(name))
+    store.checkpoints.mkdir()
+    assert store.keys_to_keep(lambda record: record.candidate == "int8", resume=True) == {"key-of-int8"}
+    assert store.checkpoints.exists()
+    assert store.keys_to_keep(lambda record: True, resume=False) == set()
+    assert not store.checkpoints.exists()
 
 
 def test_names_of_any_length_fit_a_file_system(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_the_reason_of_the_one_number_wins_over_that_of_its_meter() -> None:
     record = build.record("int8", absent={"compress_energy": "the window was too short", "energy": "no meter"})
     assert absent(record)["compress_energy_j"] == "the window was too short"
     assert absent(build.record("int8"))["compress_seconds"] == "it was not recorded"
+    said = build.recipe(meters=[{"use": "energy-rapl"}])
+    record = build.record("int8", recipe=said, absent={"compress_energy-rapl": "below resolution: 0 J"})
+    assert absent(record)["compress_energy_j"] == "below resolution: 0 J"
 
 
 def test_a_failed_candidate_has_dashes_with_its_failure() -> None:
