@@ -1,10 +1,12 @@
-"""Energy of timed blocks where the counter must not be read within them, and what is done beside them takes.
+"""Energy of timed blocks of generations, from a counter of which no increment is just at a block's ends.
 
-    python benchmarks/quiet_blocks.py
+    python benchmarks/generation_energy.py
 
-A fake NVML whose counter moves every 100 ms (jitter 1 %) and takes 3.2 ms to read, as an H200's does, and whole comparisons
-of generations whose prefill draws 650 W and whose decoding 320 W, in simulated time. What was counted beside a block is
-divided as time is, and as `measure.beside` divides it. Then a model that waits for every reading. A few seconds.
+A fake NVML whose counter moves every 100 ms (jitter 1 %), and whole comparisons of generations whose prefill draws 650 W and
+whose decoding 320 W, in simulated time. The counter takes 3.2 ms to read, as an H200's does, and is read beside the
+blocks only; or 0.1 ms, and is read within. What lies between a block's ends and the increments is charged at one power (the mean
+where it is read beside, that of the nearest increments where within), and as `measure.beside` does, at the powers of
+prefill and decode. Then a model that waits for every reading. A few seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from compressbench.testing.gpu_session import OnFakeGpu, Times, Watts
 from compressbench.testing.nvml import FakeGpu, FakeNvml
 
 INPUTS: list[Batch] = [{"input_ids": [[1, 2, 3]]}]
-WATTS, READ_S, ROUNDS, NUM_STALLED, STALLED_W = Watts(650.0, 320.0), 3.2e-3, 20, 200, 120.0
+WATTS, ROUNDS, NUM_STALLED, STALLED_W = Watts(650.0, 320.0), 20, 200, 120.0
+SLOW_S, QUICK_S = 3.2e-3, 1e-4
 KINDS: Mapping[str, tuple[Times, Times, int]] = {
     "short, 0.18 and 0.14 s": (Times(0.030, 0.020), Times(0.050, 0.012), 9),
     "long prompt, 1.2 and 0.7 s": (Times(0.15, 0.008), Times(0.15, 0.004), 128),
@@ -51,15 +54,15 @@ class Errors(NamedTuple):
         return f"{mean:+.2f} % (sd {spread:.2f}), intervals hold {100 * held:.0f} %"
 
 
-def opened() -> tuple[EventClock, FakeNvml, NvmlEnergy]:
+def opened(read_s: float) -> tuple[EventClock, FakeNvml, NvmlEnergy]:
     clock = EventClock()
-    nvml = FakeNvml(clock, FakeGpu(power=WATTS.decode_w, jitter=0.01), read_s=READ_S)
+    nvml = FakeNvml(clock, FakeGpu(power=WATTS.decode_w, jitter=0.01), read_s=read_s)
     return clock, nvml, NvmlEnergy(0, nvml=nvml, timing=clock.timing)
 
 
-def errors_of(baseline: Times, candidate: Times, num_tokens: int) -> tuple[dict[str, Errors], float]:
+def errors_of(read_s: float, baseline: Times, candidate: Times, num_tokens: int) -> tuple[dict[str, Errors], float]:
     """Of a comparison's blocks by arm, and the seconds that it took beyond its blocks, per block."""
-    clock, nvml, meter = opened()
+    clock, nvml, meter = opened(read_s)
     base, other = (OnFakeGpu(nvml, clock, times, WATTS) for times in (baseline, candidate))
     sessions: dict[Arm, OnFakeGpu] = {"baseline": base, "candidate": other, "control": base}
     arms = {
@@ -92,7 +95,7 @@ def seconds_of(block: Block) -> tuple[float, float]:
 
 def stalled() -> tuple[Errors, float]:
     """Of windows of 1.03 s of a model that draws 650 W, and 120 W while the counter is read; and readings per window."""
-    clock, nvml, meter = opened()
+    clock, nvml, meter = opened(SLOW_S)
     nvml.set_power(WATTS.prefill_w)
     spend = nvml._spend
 
@@ -120,13 +123,14 @@ def stalled() -> tuple[Errors, float]:
 
 
 def main() -> None:
-    for name, kind in KINDS.items():
-        found, beside_s = errors_of(*kind)
-        with patch.object(Ends, "divided", lambda self, block, *args: block):
-            plain, _ = errors_of(*kind)
-        print(f"{name}; warm-up and calls beside blocks {beside_s:.2f} s per block")
-        for arm, errors in found.items():
-            print(f"  {arm:<10} as time {plain[arm]}; by power {errors}")
+    for where, read_s in (("beside blocks", SLOW_S), ("within blocks", QUICK_S)):
+        for name, kind in KINDS.items():
+            found, beside_s = errors_of(read_s, *kind)
+            with patch.object(Ends, "divided", lambda self, block, *args: block):
+                plain, _ = errors_of(read_s, *kind)
+            print(f"read {where}, calls {name}; warm-up and calls beside blocks {beside_s:.2f} s per block")
+            for arm, errors in found.items():
+                print(f"  {arm:<10} at one power {plain[arm]}; at two {errors}")
     errors, num_reads = stalled()
     print(f"a model that waits for readings, {num_reads:.1f} of them per window: {errors}")
 
