@@ -2,11 +2,11 @@
 
     python benchmarks/generation_energy.py
 
-A fake NVML whose counter moves every 100 ms (jitter 1 %), and whole comparisons of generations whose prefill draws 650 W and
-whose decoding 320 W, in simulated time. The counter takes 3.2 ms to read, as an H200's does, and is read beside the
-blocks only; or 0.1 ms, and is read within. What lies between a block's ends and the increments is charged at one power (the mean
-where it is read beside, that of the nearest increments where within), and as `measure.beside` does, at the powers of
-prefill and decode. Then a model that waits for every reading. A few seconds.
+A fake NVML whose counter moves every 100 ms (jitter 1 %), and whole comparisons of generations whose prefill draws 650 W
+and whose decoding 320 W, in simulated time. The counter takes 3.2 ms to read, as an H200's does, and is read beside the
+blocks only; or 0.1 ms, and is read within. What lies between a block's ends and the increments is charged at one power
+(the mean where it is read beside, that of the nearest increments where within), and as `measure.beside` does, at the
+powers of prefill and decode. Then a model that waits for every reading. A few seconds.
 """
 
 from __future__ import annotations

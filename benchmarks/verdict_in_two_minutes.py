@@ -34,10 +34,12 @@ def recipe(tokens: int) -> dict[str, object]:
     }
 
 
-def seconds(measurement: Measurement) -> float:
-    parts = [block.seconds or 0.0 for block in measurement.blocks]
-    parts += [warm_up.seconds for warm_up in measurement.warm_up.values()]
-    return sum(parts) + sum(idle.seconds for idle in measurement.idle)
+def seconds(measurement: Measurement) -> dict[str, float]:
+    return {
+        "warm-up": sum(warm_up.seconds for warm_up in measurement.warm_up.values()),
+        "blocks": sum(block.seconds or 0.0 for block in measurement.blocks),
+        "idle": sum(idle.seconds for idle in measurement.idle),
+    }
 
 
 def line(record: Record, verdict: str) -> str:
@@ -47,7 +49,9 @@ def line(record: Record, verdict: str) -> str:
     own = [block for block in measured.blocks if block.arm == "baseline"]
     call_ms = median([latency for block in own for latency in block.latencies_ns]) / 1e6
     rounds = len(measured.blocks) // 6
-    return f"| {record.candidate} | {call_ms:.2f} ms | {rounds} | {seconds(measured):.0f} s | {verdict} |"
+    parts = seconds(measured)
+    took = f"{sum(parts.values()):.0f} s: " + ", ".join(f"{name} {part:.0f}" for name, part in parts.items())
+    return f"| {record.candidate} | {call_ms:.2f} ms | {rounds} | {took} | {verdict} |"
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ class TierRule(NamedTuple):
 
 TIERS: dict[Tier, TierRule] = {
     "smoke": TierRule(6, 0.25, WarmUpRule(min_s=0.5, max_s=3.0), 0.25, extra=1 / 6),
-    "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=10.0), 5.0),
+    "standard": TierRule(20, 0.75, WarmUpRule(min_s=1.0, max_s=8.0), 5.0),
     "audit": TierRule(100, 3.0, WarmUpRule(min_s=3.0, max_s=60.0), 30.0),
 }
 
