@@ -98,10 +98,11 @@ def _beside(window: Window, second: Window) -> Window:
     """A void window stays void: a cross-check doesn't stand in for the number."""
     if window.reason or NAME not in second.values:
         return window
-    return Window(
-        seconds=window.seconds,
-        values={**window.values, CROSSCHECK + NAME: second.values[NAME]},
-        uncertainties={**window.uncertainties, CROSSCHECK + NAME: second.uncertainties[NAME]},
+    return window.model_copy(
+        update={
+            "values": {**window.values, CROSSCHECK + NAME: second.values[NAME]},
+            "uncertainties": {**window.uncertainties, CROSSCHECK + NAME: second.uncertainties[NAME]},
+        }
     )
 
 

@@ -51,6 +51,16 @@ def test_what_lies_between_a_block_and_the_meters_increments_is_charged_as_prefi
     assert sum(held) >= 0.95 * len(held)
 
 
+@pytest.mark.parametrize("read_s", [3.2e-3, 1e-4])
+def test_a_second_meter_beside_the_first_changes_nothing_of_that(read_s: float) -> None:
+    run = compared(LONG, 128, read_s=read_s, is_checked=True)
+    assert not run.found.failed
+    blocks = run.found.measurement.blocks
+    assert any("crosscheck_energy_j" in block.raw for block in blocks)
+    for block in blocks:
+        assert block.raw["energy_j"] == pytest.approx(true_joules(block), rel=0.01)
+
+
 def test_a_generation_beside_a_block_is_given_up_when_the_meter_has_moved() -> None:
     bench = Bench(FakeGpu(power=600.0, jitter=0.01), read_s=3.2e-3).open()
     beside = Beside(working({"energy": bench.meter}), bench.clock)
