@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 OUT ?= out/quickstart
 
-.PHONY: help install demo leaderboard test check format test-all clean
+.PHONY: help install demo leaderboard test check format test-all test-gpu clean
 
 help: ## show these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: install ## all tests that need no network and no GPU
 
 test-all: install ## the slow ones too
 	$(BIN)/python -m pytest -m 'not gpu and not network'
+
+test-gpu: install ## those that need a GPU
+	$(BIN)/python -m pytest -m gpu
 
 check: install ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
