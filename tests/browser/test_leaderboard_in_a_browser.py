@@ -316,6 +316,7 @@ def test_many_groups_are_chosen_from_a_list(large_index: Path, watched: Any) -> 
     page = watched(large_index, width=390)
     picker = page.get_by_role("combobox", name="Group")
     assert picker.locator("option").count() == 9
+    assert picker.evaluate("box => box.getBoundingClientRect().width") > 250
     picker.select_option(index=8)
     page.wait_for_url("**#group=*")
     page.get_by_text("1 of 1 rows").wait_for()
