@@ -39,8 +39,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So few groups that each has a link; of many there is one to be picked."""
-    folders = [ROOT / "results" / name for name in ("quickstart", "shakespeare-quality", "minilm-offline")]
-    catalog = open_catalog(folders)
+    folders = [ROOT / "results" / name for name in ("shakespeare-quality", "minilm-offline")]
+    catalog = open_catalog([ROOT / "tests" / "data" / "quickstart", *folders])
     return write_site(board_of(catalog, "Results"), catalog, tmp_path_factory.mktemp("few"))
 
 
@@ -82,8 +82,8 @@ def test_a_column_is_sorted_by_the_keyboard_and_says_so(index: Path, watched: An
     assert page.locator("#ranked th[aria-sort]:not([aria-sort=none])").count() == 1
 
 
-def test_rows_without_a_value_come_last_in_both_directions(index: Path, watched: Any) -> None:
-    page = watched(index, fragment=group(index, "quickstart"))
+def test_rows_without_a_value_come_last_in_both_directions(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups, fragment=group(few_groups, "quickstart"))
     button = page.get_by_role("button", name="latency p50")
     for _ in range(2):
         button.click()
@@ -91,8 +91,8 @@ def test_rows_without_a_value_come_last_in_both_directions(index: Path, watched:
         assert last.locator("td[data-label='latency p50'] .value").inner_text().startswith("—")
 
 
-def test_rows_are_filtered_by_words_verdicts_badges_and_front(index: Path, watched: Any) -> None:
-    page = watched(index, fragment=group(index, "quickstart"))
+def test_rows_are_filtered_by_words_verdicts_badges_and_front(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups, fragment=group(few_groups, "quickstart"))
     page.get_by_label("Find").fill("magnitude")
     assert names(page) == ["magnitude-50", "magnitude-2of4"]
     assert page.get_by_role("status").inner_text() == "2 of 8 rows"
@@ -108,8 +108,8 @@ def test_rows_are_filtered_by_words_verdicts_badges_and_front(index: Path, watch
     assert "magnitude-2of4" not in names(page)
 
 
-def test_a_dash_says_its_reason_at_a_key(index: Path, watched: Any) -> None:
-    page = watched(index, fragment=group(index, "quickstart"))
+def test_a_dash_says_its_reason_at_a_key(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups, fragment=group(few_groups, "quickstart"))
     dash = page.locator("tr", has_text="magnitude-2of4").locator("button.why").first
     assert "too few for p50" in (dash.get_attribute("aria-label") or "")
     dash.focus()
@@ -224,8 +224,8 @@ def test_everything_has_a_name_and_is_reached_by_the_keyboard(index: Path, watch
     assert len(seen - {-1}) >= focusable
 
 
-def test_plots_say_in_words_what_they_show(index: Path, watched: Any) -> None:
-    page = watched(index, fragment=group(index, "quickstart"))
+def test_plots_say_in_words_what_they_show(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups, fragment=group(few_groups, "quickstart"))
     page.locator("canvas").nth(3).wait_for()
     labels = [each.get_attribute("aria-label") or "" for each in page.locator("canvas").all()]
     assert labels[0].startswith(
@@ -238,8 +238,8 @@ def test_plots_say_in_words_what_they_show(index: Path, watched: Any) -> None:
     assert filled
 
 
-def test_costs_are_plotted_against_the_baseline_or_as_measured(index: Path, watched: Any) -> None:
-    page = watched(index, fragment=group(index, "quickstart"))
+def test_costs_are_plotted_against_the_baseline_or_as_measured(few_groups: Path, watched: Any) -> None:
+    page = watched(few_groups, fragment=group(few_groups, "quickstart"))
     page.locator("canvas").nth(3).wait_for()
     read = """() => {
       const chart = Chart.getChart(document.querySelector("canvas"));

@@ -121,7 +121,7 @@ def test_golden_records_that_are_worse_never_pay(capsys: pytest.CaptureFixture[s
 
 
 def test_the_quickstart_pays(capsys: pytest.CaptureFixture[str]) -> None:
-    found = balances(capsys, ROOT / "results" / "quickstart")
+    found = balances(capsys, ROOT / "tests" / "data" / "quickstart")
     distilled, pruned = account(found["4-layers-distilled-int8"]), found["magnitude-2of4"]
     # joules per inference of the baseline less those of the candidate, from the table: 85.1 mJ x (1 - 0.408)
     assert distilled["saving"]["value"]["value"] == pytest.approx(0.0504, abs=2e-4)

@@ -131,7 +131,7 @@ def test_a_row_that_is_better_only_over_several_steps_says_so_itself(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    folder = Path(__file__).parent.parent.parent / "results" / "quickstart"
+    folder = Path(__file__).parents[1] / "data" / "quickstart"
     assert call(["frontier", str(folder), "--format", form]) == 0
     out = capsys.readouterr().out
     if form == "md":

@@ -19,7 +19,7 @@ from compressbench.report.rows import rows_of
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDED = sorted((ROOT / "tests" / "data").glob("records-v*/*.json"))
-QUICKSTART = ROOT / "results" / "quickstart"
+QUICKSTART = ROOT / "tests" / "data" / "quickstart"
 INT8 = QUICKSTART / "quickstart.int8-dynamic.20261127T010930.828612Z.json"
 
 

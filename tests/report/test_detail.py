@@ -28,7 +28,7 @@ DATA = Path(__file__).parent.parent / "data"
 RESULTS = Path(__file__).parent.parent.parent / "results"
 RECORDED = sorted(DATA.glob("records-v*/*.json"))
 RUN = "20261127T010930.828612Z"
-QUICKSTART = RESULTS / "quickstart" / f"quickstart.int8-dynamic.{RUN}.json"
+QUICKSTART = Path(__file__).parents[1] / "data" / "quickstart" / f"quickstart.int8-dynamic.{RUN}.json"
 KEYS = {
     "file", "sha256", "schema_version", "recipe", "reproduce", "failure", "facts", "steps", "environment", "audit",
     "latency", "blocks", "scores", "flips",

@@ -201,7 +201,7 @@ def test_what_is_no_cost_or_no_quality_is_refused() -> None:
 
 
 def test_the_text_plot_shows_the_costs_of_the_table() -> None:
-    rows = open_catalog([RESULTS / "quickstart"])
+    rows = open_catalog([Path(__file__).parents[1] / "data" / "quickstart"])
     found = frontier(rows, rows.contenders(NAMES), Asked(cost="latency"))
     drawn = text_plot(rows, found, 80)
     assert [drawn[-2].split()[place] for place in (0, -2)] == ["4.16", "10.2"]
