@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 SPREAD_OF_A_TICK = 0.05
 """How far power wanders over one tick of a meter around its mean, relative (k = 1): an H200's at steady work."""
@@ -35,3 +35,8 @@ class WantsLead(Protocol):
         What it returns says whether one has been seen since. Raises MeterError.
         """
         ...
+
+
+def wants_lead(instrument: object) -> TypeGuard[WantsLead]:
+    """Whether it can have work go on beside its windows, and wants that."""
+    return isinstance(instrument, WantsLead) and instrument.wants_lead

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from compressbench.core.instruments import SPREAD_OF_A_TICK
 from compressbench.core.protocols import Between, Clock
@@ -73,6 +74,26 @@ class Beside:
             found.extend(ticks(series, spans_of(block, stamps[0]), stamps[0], stamps[-1]))
 
 
+class Powers(NamedTuple):
+    """By how much the power of prefill is above that of decode, as a share of the latter (0 if nobody knows), and how far
+    power wanders from one tick to the next around these two, relative.
+    """
+
+    excess: float = 0.0
+    spread: float = 0.0
+
+
+def _powers_of(found: Sequence[Tick]) -> Powers:
+    phases = phase_energy(found, [])
+    excess = 0.0
+    if phases.prefill_w is not None and phases.decode_w is not None:
+        excess = phases.prefill_w / phases.decode_w - 1
+    if len(found) < 3:
+        return Powers(excess)
+    watts = [tick.joules / (tick.prefill_s * (1 + excess) + tick.decode_s) for tick in found]
+    return Powers(excess, statistics.stdev(watts) / statistics.mean(watts))
+
+
 class Ends:
     """Takes the energy of a block from that between two increments of the meter, of which none is just at its ends.
 
@@ -82,14 +103,15 @@ class Ends:
     """
 
     def __init__(self, ticks: Mapping[Arm, Sequence[Tick]]) -> None:
-        self._ticks = ticks
-        self._phases = {arm: phase_energy(found, []) for arm, found in ticks.items()}
+        self._powers = {arm: _powers_of(found) for arm, found in ticks.items()}
 
     def divided(self, block: Block, of_block: OfBlock, between: Between) -> Block:
         """The block with its joules and their uncertainty. As it is, where the counter was read within and phases aren't
         told apart: then its nearest increments say more about the ends.
         """
-        excess, is_quiet = self._excess(block.arm), between.begins_s < 0
+        # the control is the baseline's session
+        excess, spread = self._powers.get(block.arm) or self._powers.get("baseline") or Powers()
+        is_quiet = between.begins_s < 0
         if not excess and not is_quiet:
             return block
         begin_ns, end_ns = of_block.begun_ns, of_block.begun_ns + round(1e9 * (block.seconds or 0.0))
@@ -101,30 +123,10 @@ class Ends:
 
         share = weight(begin_ns, end_ns) / weight(first_ns, last_ns)
         watts = between.value / (last_ns - first_ns) * 1e9
-        ends_j = max(self._spread(block.arm), SPREAD_OF_A_TICK) * watts * math.hypot(between.begins_s, between.ends_s)
+        ends_j = max(spread, SPREAD_OF_A_TICK) * watts * math.hypot(between.begins_s, between.ends_s)
         return block.model_copy(
             update={
                 "raw": {**block.raw, ENERGY: share * between.value},
                 "uncertainties": {**block.uncertainties, ENERGY: math.hypot(share * between.uncertainty, ends_j)},
             }
         )
-
-    def _of(self, arm: Arm) -> Arm:
-        """The control is the baseline's session."""
-        return arm if arm in self._ticks else "baseline"
-
-    def _excess(self, arm: Arm) -> float:
-        """By how much the power of prefill is above that of decode, as a share of the latter; 0 if nobody knows."""
-        phases = self._phases.get(self._of(arm))
-        if phases is None or phases.prefill_w is None or phases.decode_w is None:
-            return 0.0
-        return phases.prefill_w / phases.decode_w - 1
-
-    def _spread(self, arm: Arm) -> float:
-        """How far power wanders from one tick to the next around what is known of it, relative."""
-        found = self._ticks.get(self._of(arm), ())
-        if len(found) < 3:
-            return 0.0
-        excess = self._excess(arm)
-        watts = [tick.joules / (tick.prefill_s * (1 + excess) + tick.decode_s) for tick in found]
-        return statistics.stdev(watts) / statistics.mean(watts)

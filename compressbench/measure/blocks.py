@@ -10,7 +10,7 @@ import gc
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -127,7 +127,7 @@ def one_block(callers: CallersOfArm, num_calls: int | None, schedule: Schedule, 
         run.collect(0)
         run.settle()
     overhead = harness_overhead_ns(tools.clock)
-    block = _without(run.blocks[0], run.working.untrusted())
+    block = without(run.blocks[0], run.working.untrusted())
     evidence = None if tools.watcher is None else tools.watcher.evidence()
     found = run.working
     return OneBlock(block, warm["baseline"][0], found.provenance(), found.failed, evidence, overhead)
@@ -210,7 +210,8 @@ class _Run:
         block = Block(
             round=number, position=position, arm=arm, latencies_ns=latencies, seconds=seconds, **call.take()._asdict()
         )
-        series = self.working.series(begun_ns, begun_ns + sum(block.latencies_ns))
+        # only generations have phases that its increments could tell apart
+        series = self.working.series(begun_ns, begun_ns + sum(block.latencies_ns)) if block.first_token_ns else []
         if series is not None:
             self.phases.add(len(self.blocks), block, begun_ns, joined(before, after), series)
         return block
@@ -251,14 +252,14 @@ class _Run:
             protocol=2,
             tier=self.schedule.tier,
             warm_up=warm,
-            blocks=tuple(_without(block, untrusted) for block in self.blocks),
+            blocks=tuple(without(block, untrusted) for block in self.blocks),
             provenance=provenance,
             harness_overhead_ns=harness_overhead_ns(self.tools.clock),
             calls_per_block=self.lengths,
             num_planned_rounds=self.schedule.rounds,
             evidence=None if watcher is None else watcher.evidence(),
             rule=None if watcher is None else self.rule,
-            idle=tuple(_without(idle, idle.raw.keys() - provenance.keys()) for idle in self.idle),
+            idle=tuple(without(idle, idle.raw.keys() - provenance.keys()) for idle in self.idle),
             phases={} if ENERGY in untrusted else self.phases.energies(self.blocks, self.beside.ticks),
             **shape,
         )
@@ -280,7 +281,8 @@ def harness_overhead_ns(clock: Clock, count: int = 1000) -> float:
     return statistics.median(time_calls(lambda index: None, itertools.count(), count, clock))
 
 
-def _without(block: T, names: set[str]) -> T:
+def without(block: T, names: Collection[str]) -> T:
+    """Without these values, and their uncertainties."""
     if not names:
         return block
     fields = {"raw": block.raw, "uncertainties": block.uncertainties}

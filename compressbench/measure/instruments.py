@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from compressbench.core.errors import CompressbenchError, MissingMeasurementError, in_words
-from compressbench.core.instruments import WantsLead
+from compressbench.core.instruments import wants_lead
 from compressbench.core.progress import Progress
 from compressbench.core.protocols import Batch, Instrument, Provenance, Session
 from compressbench.core.reading import Kind, Reading, at_least
@@ -33,9 +33,8 @@ class Opened(NamedTuple):
     @property
     def lead_tick_s(self) -> float:
         """The longest tick of those that want work to go on beside a window; 0 if there are none."""
-        leading = [each for each in self.instruments.values() if isinstance(each, WantsLead) and each.wants_lead]
-        ticks = [how.tick_s or 0.0 for each in leading for how in each.provenances.values()]
-        return max(ticks, default=0.0)
+        found = [(each, how.tick_s) for each in self.instruments.values() for how in each.provenances.values()]
+        return max((tick_s or 0.0 for each, tick_s in found if wants_lead(each)), default=0.0)
 
 
 @contextmanager

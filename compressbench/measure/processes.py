@@ -19,7 +19,7 @@ from compressbench.core.progress import Progress
 from compressbench.core.protocols import Provenance
 from compressbench.core.spec import Spec
 from compressbench.measure.arm_process import Job, Result
-from compressbench.measure.blocks import Comparison
+from compressbench.measure.blocks import Comparison, without
 from compressbench.measure.schedule import Schedule, positions
 from compressbench.records.evidence import DisturbanceRule, Evidence
 from compressbench.records.measurement import Arm, Block, Measurement, WarmUp
@@ -108,7 +108,7 @@ class _Visits:
             protocol=2,
             tier=schedule.tier,
             warm_up={arm: self._warm_up(arm) for arm in ("baseline", "candidate")},
-            blocks=tuple(_without(block, mixed) for block in self.blocks),
+            blocks=tuple(_void(block, mixed) for block in self.blocks),
             provenance={
                 name: how for result in results for name, how in result.provenance.items() if name not in mixed
             },
@@ -151,16 +151,12 @@ def mixed_labels(parts: Sequence[Mapping[str, Provenance]]) -> dict[str, str]:
     }
 
 
-def _without(block: Block, mixed: Mapping[str, str]) -> Block:
+def _void(block: Block, mixed: Mapping[str, str]) -> Block:
     """Without these values; each has its reason in the place of a meter's."""
     void = {name: reason for name, reason in mixed.items() if name in block.raw}
     if not void:
         return block
-    kept = {
-        field: {name: value for name, value in getattr(block, field).items() if name not in mixed}
-        for field in ("raw", "uncertainties")
-    }
-    return block.model_copy(update={**kept, "void": {**block.void, **void}})
+    return without(block, void).model_copy(update={"void": {**block.void, **void}})
 
 
 def merged(parts: Sequence[Evidence | None]) -> Evidence | None:

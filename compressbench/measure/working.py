@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from compressbench.core.errors import MeterError, in_words
-from compressbench.core.instruments import HasSeries, WantsLead
+from compressbench.core.instruments import HasSeries, wants_lead
 from compressbench.core.protocols import Between, Instrument, Provenance, Window
 from compressbench.core.units import unit_of
 from compressbench.records.crosscheck import CROSSCHECK
@@ -41,14 +41,14 @@ class Working:
     @property
     def wants_lead(self) -> bool:
         """Whether a meter must not be read in blocks that are timed."""
-        return any(isinstance(each, WantsLead) and each.wants_lead for each in self.open.values())
+        return any(map(wants_lead, self.open.values()))
 
     def lead(self, *, before: bool) -> Callable[[], bool] | None:
         """Whether all meters that want work to go on beside a window have seen enough of it; None: no meter wants that."""
         waits = list[Callable[[], bool]]()
 
         def ask(_: str, instrument: Instrument) -> None:
-            if isinstance(instrument, WantsLead) and instrument.wants_lead:
+            if wants_lead(instrument):
                 waits.append(instrument.lead(before=before))
 
         self._each(ask)
@@ -98,7 +98,7 @@ class Working:
         """Drop the meters that want work to go on beside a window."""
 
         def drop(_: str, instrument: Instrument) -> None:
-            if isinstance(instrument, WantsLead) and instrument.wants_lead:
+            if wants_lead(instrument):
                 raise MeterError(reason)
 
         self._each(drop)

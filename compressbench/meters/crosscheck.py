@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from compressbench.core.errors import MeterError
-from compressbench.core.instruments import HasSeries, WantsLead
+from compressbench.core.instruments import HasSeries, WantsLead, wants_lead
 from compressbench.core.protocols import Instrument, Provenance, Window
 from compressbench.records.crosscheck import CROSSCHECK
 
@@ -41,7 +41,7 @@ class Chosen:
 
     @property
     def wants_lead(self) -> bool:
-        return isinstance(self._primary, WantsLead) and self._primary.wants_lead
+        return wants_lead(self._primary)
 
     def lead(self, *, before: bool) -> Callable[[], bool]:
         """Of the first meter, which wants it."""

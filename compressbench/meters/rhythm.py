@@ -31,13 +31,14 @@ class Rhythm:
         self.may_sleep, self.reading_s, self._spacing_s = False, 0.0, spacing_s
         # seconds per tick, and over how many ticks they were timed: the more, the better
         self._gaps: deque[tuple[float, int]] = deque(maxlen=_RECENT_GAPS)
+        self._tick_s: float | None = None
         self._errors: deque[float] = deque(maxlen=_RECENT_ERRORS)
         self.restart(now_ns)
 
     @property
     def tick_s(self) -> float | None:
         """The median of the last few ticks that were timed; None before there were any."""
-        return statistics.median([gap_s for gap_s, count in self._gaps for _ in range(count)]) if self._gaps else None
+        return self._tick_s
 
     def restart(self, now_ns: int) -> None:
         """Nothing is known of the last increment any more. The tick is kept until another one is found."""
@@ -85,7 +86,7 @@ class Rhythm:
         """The counter was read and had not moved."""
         if self._has_slept and self._strides > 1 and not self._is_ready:
             # it should have moved several times: the tick is another one
-            self._gaps.clear()
+            self._forget_ticks()
             self._num_to_watch, self._strides, self._rise_ns = _RESYNC_RISES, 1, None
         self._has_slept = False
 
@@ -123,7 +124,7 @@ class Rhythm:
         """Wake up earlier for a while. If that happens twice running, the tick has changed: stay awake for some."""
         self._errors.append(2 * self._lead_s())
         if self._has_overslept:
-            self._gaps.clear()
+            self._forget_ticks()
             self._num_to_watch = _RESYNC_RISES
         self._has_overslept = True
 
@@ -138,3 +139,8 @@ class Rhythm:
             due_ns = self._rise_ns + num_ticks * tick_s / _NS
             self._errors.append(max(0.0, earliest_ns - due_ns, due_ns - latest_ns) * _NS)
         self._gaps.append((gap_s / num_ticks, num_ticks))
+        self._tick_s = statistics.median([gap_s for gap_s, count in self._gaps for _ in range(count)])
+
+    def _forget_ticks(self) -> None:
+        self._gaps.clear()
+        self._tick_s = None

@@ -417,32 +417,29 @@ def test_a_real_thread_calls_the_step_until_it_is_ended() -> None:
     assert len(names) == num_steps
 
 
-@pytest.mark.parametrize("failing", [{0}, {1}, {40}])
-def test_a_probe_survives_a_lone_reading_that_failed(failing: set[int]) -> None:
+def failing_in(readings: set[int]) -> Bench:
     bench = Bench(FakeGpu(power=400.0))
     good = bench.read
 
     def read() -> float:
-        if bench.num_reads - 1 in failing:
+        if bench.num_reads - 1 in readings:
             raise OSError("busy")
         return good()
 
     bench.read = read
+    return bench
+
+
+@pytest.mark.parametrize("failing", [{0}, {1}, {40}])
+def test_a_probe_survives_a_lone_reading_that_failed(failing: set[int]) -> None:
+    bench = failing_in(failing)
     assert bench.sampler.probe().tick_s == pytest.approx(0.1, rel=0.05)
     assert bench.sampler.log().faults == ()
 
 
 @pytest.mark.parametrize("failing", [{40, 41}, {40, 60}])
 def test_a_probe_survives_no_second_failure(failing: set[int]) -> None:
-    bench = Bench(FakeGpu(power=400.0))
-    good = bench.read
-
-    def read() -> float:
-        if bench.num_reads - 1 in failing:
-            raise OSError("busy")
-        return good()
-
-    bench.read = read
+    bench = failing_in(failing)
     with pytest.raises(MeterError, match=r"the counter can't be used \(got OSError: busy\)"):
         bench.sampler.probe()
 
