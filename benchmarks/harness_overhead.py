@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.statistics import Interval, log_ratio_interval
-from compressbench.measure.blocks import time_calls
+from compressbench.measure.calls import time_calls
 from compressbench.measure.interference import Watcher
 from compressbench.measure.schedule import order_of
 from compressbench.records.measurement import Arm

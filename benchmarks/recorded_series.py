@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compressbench.core.garbage import no_garbage_collection
-from compressbench.measure.blocks import time_calls
+from compressbench.measure.calls import time_calls
 from compressbench.measure.interference import Watcher
 from compressbench.measure.schedule import ARMS, order_of
 from compressbench.records.evidence import Evidence

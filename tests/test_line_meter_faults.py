@@ -18,7 +18,7 @@ from line_parts import open_with, recipe_data, without_limits, write_data, write
 
 from compressbench.cli.main import call
 from compressbench.core.protocols import Instrument
-from compressbench.measure import blocks, schedule
+from compressbench.measure import blocks, calls, schedule
 from compressbench.measure.gpu_evidence import GpuWatcher
 from compressbench.measure.interference import Watcher
 from compressbench.measure.steady_state import WarmUpRule
@@ -93,7 +93,7 @@ def line(
 
 def in_every_block(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None], first: int = 0) -> None:
     """At the beginning of every timed block, or from the n-th on, when meter and watcher have begun."""
-    time_calls, seen = blocks.time_calls, list[int]()
+    time_calls, seen = calls.time_calls, list[int]()
 
     def disturbed(*arguments: Any) -> tuple[int, ...]:
         seen.append(1)

@@ -10,7 +10,11 @@ import typer
 from compressbench.cli import arguments, goal_flags, reading
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compressbench.report.catalog import Catalog
+    from compressbench.report.figures import Contender
+    from compressbench.report.policy import Policy
     from compressbench.report.recommend import Recommendation
 
 
@@ -53,8 +57,7 @@ def recommend(
     """
     from compressbench.core.errors import NoCandidateError
     from compressbench.core.garbage import no_garbage_collection
-    from compressbench.report.groups import one_group, one_model
-    from compressbench.report.policy import asks_quality_itself, names_needed, resolved
+    from compressbench.report.policy import names_needed
     from compressbench.report.recommend import recommend as decide
 
     numbers = {
@@ -69,10 +72,7 @@ def recommend(
     with no_garbage_collection():
         catalog = reading.read_catalog(records, all_runs=all_runs)
         contenders = reading.pick(catalog, names_needed(asked), recipe=recipe, key=key)
-        watermark = one_group(catalog, contenders, force=force)
-        if not asks_quality_itself(resolved(asked, contenders), contenders):
-            watermark = watermark or one_model(contenders, force=force)
-        found = decide(catalog, contenders, asked, watermark)
+        found = decide(catalog, contenders, asked, _watermark(catalog, contenders, asked, force=force))
         _print(found, catalog, "json" if as_json else form.value)
     if found.deploy is None:
         count = len(found.rejected)
@@ -81,6 +81,17 @@ def recommend(
             if count == 1
             else f"none of {count} candidates meets every goal"
         )
+
+
+def _watermark(catalog: Catalog, contenders: Sequence[Contender], asked: Policy, *, force: bool) -> str:
+    """What a choice among rows that can't be compared is marked with, if it is forced; "" where they can be."""
+    from compressbench.report.groups import one_group, one_model
+    from compressbench.report.policy import asks_quality_itself, resolved
+
+    watermark = one_group(catalog, contenders, force=force)
+    if asks_quality_itself(resolved(asked, contenders), contenders):
+        return watermark
+    return watermark or one_model(contenders, force=force)
 
 
 def _print(found: Recommendation, catalog: Catalog, form: str) -> None:

@@ -8,15 +8,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from compressbench.core.spec import Spec
-from compressbench.core.units import lacks_energy_unit, unit_of
+from compressbench.core.units import require_energy_unit, unit_of
 
 Kind = Literal["measured", "estimated", "modelled"]
 
 
 def _in_si_units(values: Mapping[str, float]) -> Mapping[str, float]:
     for name in values:
-        if lacks_energy_unit(name):
-            raise ValueError(f"'{name}' speaks of energy, which is in joules (_j) or watts (_w)")
+        require_energy_unit(name)
     return values
 
 

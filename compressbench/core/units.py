@@ -52,6 +52,12 @@ def lacks_energy_unit(name: str) -> bool:
     return _SPEAKS_OF_ENERGY.search(name.lower()) is not None and not is_energy(name)
 
 
+def require_energy_unit(name: str) -> None:
+    """Raises ValueError for a name that speaks of energy in another unit, or in none."""
+    if lacks_energy_unit(name):
+        raise ValueError(f"'{name}' speaks of energy, which is in joules (_j) or watts (_w)")
+
+
 def humanize(value: float, unit: str) -> str:
     """`value` in `unit` with three significant digits and a decimal prefix.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from compressbench.core.instruments import SPREAD_OF_A_TICK
 from compressbench.core.protocols import Between, Clock
-from compressbench.measure.calls import Untimed
+from compressbench.measure.calls import Untimed, time_calls
 from compressbench.measure.instruments import ENERGY
 from compressbench.measure.phases import OfBlock, Spans, Tick, joined, overlap_s, phase_energy, spans_of, ticks
 from compressbench.measure.working import Working
@@ -59,19 +59,17 @@ class Beside:
         call.take()
         self.working.start()
         try:
-            stamps = [self.clock()]
-            for index in range(count):
-                call(index)
-                stamps.append(self.clock())
+            begun_ns = self.clock()
+            latencies = time_calls(call, itertools.count(), count, self.clock)
         finally:
             self.working.stop()
-        latencies = [later - earlier for earlier, later in itertools.pairwise(stamps)]
-        block = Block(round=0, position=0, arm=arm, latencies_ns=tuple(latencies), **call.take()._asdict())
-        series = self.working.series(stamps[0], stamps[-1])
+        block = Block(round=0, position=0, arm=arm, latencies_ns=latencies, **call.take()._asdict())
+        ended_ns = begun_ns + sum(latencies)
+        series = self.working.series(begun_ns, ended_ns)
         (window,) = self.working.collect()
         found = self.ticks.setdefault(arm, [])
         if series is not None and ENERGY in window.raw:
-            found.extend(ticks(series, spans_of(block, stamps[0]), stamps[0], stamps[-1]))
+            found.extend(ticks(series, spans_of(block, begun_ns), begun_ns, ended_ns))
 
 
 class Powers(NamedTuple):

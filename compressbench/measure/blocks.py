@@ -19,7 +19,7 @@ from compressbench.core.garbage import no_garbage_collection
 from compressbench.core.progress import Progress, SilentProgress
 from compressbench.core.protocols import Between, Clock, Instrument, Provenance
 from compressbench.measure.beside import Beside, Ends
-from compressbench.measure.calls import Caller, Untimed
+from compressbench.measure.calls import Caller, Untimed, time_calls
 from compressbench.measure.idle import read_idle
 from compressbench.measure.instruments import ENERGY, forget_windows
 from compressbench.measure.phases import PhaseLog, joined
@@ -263,17 +263,6 @@ class _Run:
             phases={} if ENERGY in untrusted else self.phases.energies(self.blocks, self.beside.ticks),
             **shape,
         )
-
-
-def time_calls(call: Callable[[int], None], counter: Iterator[int], count: int, clock: Clock) -> tuple[int, ...]:
-    """Nanoseconds of each of `count` calls. Nothing but the call stands between two readings of the clock."""
-    latencies = [0] * count
-    for position in range(count):
-        index = next(counter)
-        before = clock()
-        call(index)
-        latencies[position] = clock() - before
-    return tuple(latencies)
 
 
 def harness_overhead_ns(clock: Clock, count: int = 1000) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from compressbench.core.errors import CellError
@@ -80,6 +80,17 @@ def caller(
     if output_tokens is None:
         return _Forward(session, inputs, keep)
     return _Generation(session, inputs, output_tokens, clock, keep)
+
+
+def time_calls(call: Callable[[int], None], counter: Iterator[int], count: int, clock: Clock) -> tuple[int, ...]:
+    """Nanoseconds of each of `count` calls. Nothing but the call stands between two readings of the clock."""
+    latencies = [0] * count
+    for position in range(count):
+        index = next(counter)
+        before = clock()
+        call(index)
+        latencies[position] = clock() - before
+    return tuple(latencies)
 
 
 class _Forward:

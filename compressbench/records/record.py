@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from compressbench.core.reading import Reading
 from compressbench.core.spec import Spec
-from compressbench.core.units import is_energy, lacks_energy_unit
+from compressbench.core.units import is_energy, require_energy_unit
 from compressbench.records.asked import misshapen
 from compressbench.records.audit import Audit
 from compressbench.records.deployment import Deployment
@@ -133,8 +133,7 @@ class Record(Spec):
         if self.measurement is not None and self.measurement.protocol < 2:
             raise ValueError("schema 3 and later have measurements of protocol 2, which says how every joule was read")
         for reading in self.readings:
-            if lacks_energy_unit(reading.name):
-                raise ValueError(f"'{reading.name}' speaks of energy, which is in joules (_j) or watts (_w)")
+            require_energy_unit(reading.name)
             if not is_energy(reading.name):
                 continue
             if not (reading.boundary and reading.window_s) or (reading.tick_s is None and reading.kind != "modelled"):

@@ -14,8 +14,8 @@ from compressbench.core.errors import MeterError
 from compressbench.core.progress import SilentProgress
 from compressbench.core.protocols import Batch, Provenance, Session, Window
 from compressbench.core.statistics import median
-from compressbench.measure.blocks import CallersOfArm, Tools, compare, harness_overhead_ns, time_calls
-from compressbench.measure.calls import CallDetails, caller
+from compressbench.measure.blocks import CallersOfArm, Tools, compare, harness_overhead_ns
+from compressbench.measure.calls import CallDetails, caller, time_calls
 from compressbench.measure.schedule import Schedule
 from compressbench.measure.steady_state import WarmUpRule
 from compressbench.records.crosscheck import disagreement
